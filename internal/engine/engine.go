@@ -1,0 +1,91 @@
+// Package engine defines how a container's command is run: a [Spec] in, a
+// process out.
+//
+// A Spec is plain data and says nothing of proot or of namespaces. Each
+// subpackage is one way to serve it. An engine never ignores a field of a Spec
+// silently: what it cannot do is an [Unsupported] error.
+package engine
+
+import (
+	"context"
+	"fmt"
+	"io"
+	"os"
+
+	"proot-distro/internal/platform"
+)
+
+// Spec describes one process in a container.
+type Spec struct {
+	Container string // name, for messages and hostnames
+	Rootfs    string // host path of the root filesystem
+	Argv      []string
+	Env       []string // KEY=VALUE, the guest's whole environment
+	WorkDir   string   // guest path, absolute
+	User      User
+	Binds     []Bind
+
+	// Hostname and KernelRelease are what uname(2) tells the guest; empty
+	// keeps the engine's default.
+	Hostname      string
+	KernelRelease string
+	// RedirectPorts moves privileged ports 1..1023 up by 2000.
+	RedirectPorts bool
+
+	// Arch is the guest's architecture and HostArch the machine's.
+	Arch, HostArch platform.Arch
+	// Emulator is the host path of a user-mode emulator; empty when the CPU
+	// runs the guest itself.
+	Emulator string
+}
+
+// User is the identity that the guest sees.
+type User struct {
+	UID, GID int
+	Groups   []int // supplementary
+}
+
+// Bind makes a host path visible in the guest.
+type Bind struct {
+	Source   string // host path, absolute
+	Target   string // guest path, absolute
+	ReadOnly bool
+}
+
+// Stdio is where a child's streams go. Nil means /dev/null.
+type Stdio struct {
+	In  io.Reader
+	Out io.Writer
+	Err io.Writer
+}
+
+// An Engine turns Specs into processes.
+type Engine interface {
+	// Name is what --engine calls it.
+	Name() string
+	// Prepare checks that the engine can serve the whole Spec.
+	Prepare(Spec) (Process, error)
+}
+
+// A Process is a prepared command that has not been started.
+type Process interface {
+	// Exec gives the terminal and this process to the guest and returns only
+	// when it could not be started, or with the guest's exit status if the
+	// engine must stay behind as its parent. Files in keep stay open in the
+	// process that lives as long as the guest does.
+	Exec(keep []*os.File) (status int, err error)
+	// Run runs the guest as a child and returns its exit status, 128+N when
+	// signal N killed it.
+	Run(ctx context.Context, stdio Stdio) (status int, err error)
+}
+
+// Unsupported says that an engine cannot do what the user asked for.
+type Unsupported struct {
+	Engine string // "proot 5.1.0"
+	Option string // "--hostname"
+	Fix    string // what to do, one clause
+}
+
+func (e *Unsupported) Error() string {
+	return fmt.Sprintf("%s cannot do %s: %s", e.Engine, e.Option, e.Fix)
+}

@@ -1,0 +1,5 @@
+//go:build !android
+
+package host
+
+const goosAndroid = false
