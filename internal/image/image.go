@@ -3,7 +3,6 @@
 package image
 
 import (
-	"context"
 	"io"
 	"os"
 
@@ -12,7 +11,6 @@ import (
 	"proot-distro/internal/host"
 	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
-	"proot-distro/internal/report"
 )
 
 // Blob is one layer: cached, or still on its way. Open gives the blob's bytes as they become
@@ -52,9 +50,3 @@ type Partial struct{ File *os.File }
 
 func (p *Partial) Commit() error { panic("") } // verifies size and SHA-256, then renames
 func (p *Partial) Close() error  { panic("") } // keeps the bytes for the next run
-
-// FromArchive reads an OCI layout or docker-save archive into the cache. ErrNotImage when the
-// archive is neither (then it is a plain rootfs tarball).
-func FromArchive(ctx context.Context, path string, arch platform.Arch, cache *Cache, rep report.Reporter) (*Image, error) {
-	panic("")
-}
