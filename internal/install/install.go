@@ -1,0 +1,243 @@
+// Package install makes a container out of an image, a local archive or a URL.
+//
+// Whatever the source, the steps are the same: take the name, open the source,
+// unpack it into a staging directory, fix /etc up, record the image, commit.
+// Until the commit nothing is visible; when a step fails, the staging directory
+// goes away and verified downloads stay in the cache.
+package install
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"os"
+
+	"proot-distro/internal/compression"
+	"proot-distro/internal/container"
+	"proot-distro/internal/guest"
+	"proot-distro/internal/image"
+	"proot-distro/internal/layer"
+	"proot-distro/internal/oci"
+	"proot-distro/internal/platform"
+	"proot-distro/internal/registry"
+	"proot-distro/internal/report"
+	"proot-distro/internal/rootfs"
+)
+
+// Request is what `install` was asked for.
+type Request struct {
+	Source   Source
+	Name     string // empty derives it from the source
+	Arch     platform.Arch
+	Insecure bool // plain http and bad certificates are accepted
+	Auth     registry.Auth
+}
+
+// Result is what came of it.
+type Result struct {
+	Name   string
+	Record *oci.Record // nil for a plain rootfs tarball
+}
+
+// Installer holds what every installation needs.
+type Installer struct {
+	Store  *container.Store
+	Cache  *image.Cache
+	Report report.Reporter
+}
+
+// Install makes the container that req describes.
+func (in *Installer) Install(ctx context.Context, req Request) (Result, error) {
+	name, err := chooseName(req)
+	if err != nil {
+		return Result{}, err
+	}
+	unlock, err := in.Cache.Lock(image.Shared)
+	if err != nil {
+		return Result{}, err
+	}
+	defer unlock()
+	if err := in.Store.Sweep(); err != nil {
+		in.Report.Warnf("leftovers of an earlier run could not be deleted: %v", err)
+	}
+	draft, err := in.Store.Create(name, "install")
+	if err != nil {
+		return Result{}, err
+	}
+	defer draft.Close()
+	in.Report.Infof("Installing %s as '%s'…", req.Source.Typed, name)
+	record, err := in.fill(ctx, draft, req)
+	if err != nil {
+		return Result{}, err
+	}
+	if err := draft.Commit(); err != nil {
+		return Result{}, err
+	}
+	return Result{Name: name, Record: record}, nil
+}
+
+func chooseName(req Request) (string, error) {
+	if req.Name != "" {
+		return req.Name, container.ValidateName(req.Name)
+	}
+	name := req.Source.DefaultName()
+	if err := container.ValidateName(name); err != nil {
+		return "", fmt.Errorf("no container name can be made from %q: choose one with --name", req.Source.Typed)
+	}
+	return name, nil
+}
+
+// fill puts the source's files and its record into the draft.
+func (in *Installer) fill(ctx context.Context, draft *container.Container, req Request) (*oci.Record, error) {
+	tree, err := draft.Rootfs()
+	if err != nil {
+		return nil, err
+	}
+	defer tree.Close()
+	img, err := in.unpackSource(ctx, tree, req)
+	if err != nil {
+		return nil, err
+	}
+	if err := guest.FixEtc(tree); err != nil {
+		return nil, err
+	}
+	if img == nil {
+		return nil, nil
+	}
+	return img.Record, draft.SetRecord(img.Record)
+}
+
+// unpackSource returns nil for a plain tarball.
+func (in *Installer) unpackSource(ctx context.Context, tree *rootfs.FS, req Request) (*image.Image, error) {
+	path := req.Source.Path
+	switch req.Source.Kind {
+	case FromRegistry:
+		img, err := registry.Pull(ctx, registry.Request{
+			Ref: req.Source.Ref, Typed: req.Source.Typed, Arch: req.Arch,
+			Cache: in.Cache, Insecure: req.Insecure, Auth: req.Auth, Report: in.Report,
+		})
+		if err != nil {
+			return nil, err
+		}
+		return img, in.unpackImage(ctx, tree, img)
+	case FromURL:
+		file, err := in.download(ctx, req)
+		if err != nil {
+			return nil, err
+		}
+		defer os.Remove(file)
+		path = file
+	}
+	img, err := image.FromArchive(ctx, path, req.Arch, in.Cache, in.Report)
+	if errors.Is(err, image.ErrNotImage) {
+		return nil, in.unpackTarball(ctx, tree, path)
+	}
+	if err != nil {
+		return nil, err
+	}
+	return img, in.unpackImage(ctx, tree, img)
+}
+
+// unpackImage applies the layers, lowest first; each may still be downloading.
+func (in *Installer) unpackImage(ctx context.Context, tree *rootfs.FS, img *image.Image) (err error) {
+	defer func() { err = errors.Join(err, img.Close()) }()
+	for i, blob := range img.Layers {
+		label := fmt.Sprintf("Extracting %d/%d", i+1, len(img.Layers))
+		if err := in.applyBlob(ctx, tree, blob, label); err != nil {
+			return fmt.Errorf("unpack layer %d of %d: %w", i+1, len(img.Layers), err)
+		}
+	}
+	return nil
+}
+
+func (in *Installer) applyBlob(ctx context.Context, tree *rootfs.FS, blob image.Blob, label string) error {
+	stream, err := blob.Open()
+	if err != nil {
+		return err
+	}
+	defer stream.Close()
+	meter := in.Report.Begin(report.Task{Label: label, Total: blob.Descriptor().Size})
+	defer meter.Done()
+	return in.applyStream(ctx, tree, metered{stream, meter}, layer.Options{Whiteouts: true})
+}
+
+// unpackTarball unpacks a plain rootfs tarball; a first short look at its
+// entries finds out how many leading directories to drop.
+func (in *Installer) unpackTarball(ctx context.Context, tree *rootfs.FS, path string) error {
+	names, err := firstNames(path)
+	if err != nil {
+		return fmt.Errorf("read archive %s: %w", path, err)
+	}
+	strip, err := layer.DetectStrip(names)
+	if err != nil {
+		return fmt.Errorf("%s: %w", path, err)
+	}
+	file, err := os.Open(path)
+	if err != nil {
+		return fmt.Errorf("open archive: %w", err)
+	}
+	defer file.Close()
+	info, err := file.Stat()
+	if err != nil {
+		return fmt.Errorf("open archive: %w", err)
+	}
+	meter := in.Report.Begin(report.Task{Label: "Extracting", Total: info.Size()})
+	defer meter.Done()
+	if err := in.applyStream(ctx, tree, metered{file, meter}, layer.Options{Strip: strip}); err != nil {
+		return fmt.Errorf("unpack %s: %w", path, err)
+	}
+	return nil
+}
+
+func (in *Installer) applyStream(ctx context.Context, tree *rootfs.FS, src io.Reader, o layer.Options) error {
+	plain, err := compression.NewReader(src)
+	if err != nil {
+		return err
+	}
+	defer plain.Close()
+	o.OnSkip = func(name, reason string) { in.Report.Detailf("skipped %s: %s", name, reason) }
+	_, err = layer.Apply(ctx, tree, plain, o)
+	plain.Close()
+	if err == nil || isStreamError(err) {
+		// Only the source's end tells whether its digest was right, and a
+		// wrong digest explains a stream that makes no sense.
+		if _, srcErr := io.Copy(io.Discard, src); srcErr != nil {
+			return srcErr
+		}
+	}
+	return err
+}
+
+// isStreamError tells errors of the bytes read from those of the tree written.
+func isStreamError(err error) bool {
+	var onDisk *fs.PathError
+	return !errors.As(err, &onDisk) && !errors.Is(err, context.Canceled)
+}
+
+func firstNames(path string) ([]string, error) {
+	file, err := os.Open(path)
+	if err != nil {
+		return nil, err
+	}
+	defer file.Close()
+	plain, err := compression.NewReader(file)
+	if err != nil {
+		return nil, err
+	}
+	defer plain.Close()
+	return layer.FirstNames(plain)
+}
+
+// metered counts what passes through it.
+type metered struct {
+	io.Reader
+	meter report.Meter
+}
+
+func (m metered) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	m.meter.Add(int64(n))
+	return n, err
+}
