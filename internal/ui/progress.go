@@ -1,0 +1,226 @@
+package ui
+
+import (
+	"fmt"
+	"io"
+	"strings"
+	"sync/atomic"
+	"time"
+
+	"proot-distro/internal/report"
+)
+
+// Progress: one line per task at the bottom of the terminal, redrawn in one
+// write; messages are written above. Finished lines go away, so that what
+// stays on the screen reads like a log.
+
+const (
+	redrawEvery = 100 * time.Millisecond
+	rateSpan    = 3 * time.Second // how quickly the rate forgets
+	maxBar      = 30
+)
+
+// bars are the progress lines on the screen.
+type bars struct {
+	active []*bar
+	shown  int // lines now on the screen, the cursor below them
+	stop   chan struct{}
+}
+
+// bar is one task's line; it implements [report.Meter].
+type bar struct {
+	ui    *UI
+	task  report.Task
+	done  atomic.Int64
+	rate  float64 // units a second, smoothed
+	seen  int64   // done at the last frame
+	at    time.Time
+	start time.Time
+}
+
+// Begin starts a progress line. There are none with --quiet or without a
+// terminal.
+func (u *UI) Begin(t report.Task) report.Meter {
+	if u.level <= Quiet || u.cfg.Err.Size == nil || u.cfg.Dumb {
+		return report.Discard.Begin(t)
+	}
+	t.Label = Clean(t.Label)
+	now := time.Now()
+	b := &bar{ui: u, task: t, at: now, start: now}
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	u.bars.active = append(u.bars.active, b)
+	if u.bars.stop == nil {
+		u.bars.stop = make(chan struct{})
+		go u.redraw(u.bars.stop)
+	}
+	return b
+}
+
+// Add counts n more units.
+func (b *bar) Add(n int64) { b.done.Add(n) }
+
+// Done takes the line away.
+func (b *bar) Done() {
+	u := b.ui
+	u.mu.Lock()
+	defer u.mu.Unlock()
+	for i, other := range u.bars.active {
+		if other == b {
+			u.bars.active = append(u.bars.active[:i], u.bars.active[i+1:]...)
+			u.erase()
+			u.draw()
+			break
+		}
+	}
+	if len(u.bars.active) == 0 && u.bars.stop != nil {
+		close(u.bars.stop)
+		u.bars.stop = nil
+	}
+}
+
+func (u *UI) stopBars() {
+	u.mu.Lock()
+	active := append([]*bar(nil), u.bars.active...)
+	u.mu.Unlock()
+	for _, b := range active {
+		b.Done()
+	}
+}
+
+func (u *UI) redraw(stop chan struct{}) {
+	tick := time.NewTicker(redrawEvery)
+	defer tick.Stop()
+	for {
+		select {
+		case <-stop:
+			return
+		case now := <-tick.C:
+			u.mu.Lock()
+			for _, b := range u.bars.active {
+				b.measure(now)
+			}
+			u.draw()
+			u.mu.Unlock()
+		}
+	}
+}
+
+// measure brings the smoothed rate up to date.
+func (b *bar) measure(now time.Time) {
+	span := now.Sub(b.at).Seconds()
+	if span <= 0 {
+		return
+	}
+	done := b.done.Load()
+	current := float64(done-b.seen) / span
+	// Weigh the whole run while it is young, the last seconds later.
+	weight := span / min(max(now.Sub(b.start).Seconds(), span), rateSpan.Seconds())
+	b.rate += (current - b.rate) * min(weight, 1)
+	b.seen, b.at = done, now
+}
+
+// erase takes the progress lines off the screen. The caller holds mu.
+func (u *UI) erase() {
+	if u.bars.shown > 0 && !u.cfg.Held() {
+		fmt.Fprintf(u.cfg.Err, "\x1b[%dA\r\x1b[J", u.bars.shown)
+	}
+	u.bars.shown = 0 // what another program drew over is not ours any more
+}
+
+// draw puts the progress lines on the screen, over those already there. The
+// caller holds mu.
+func (u *UI) draw() {
+	if u.cfg.Held() {
+		u.bars.shown = 0
+		return
+	}
+	if len(u.bars.active) == 0 {
+		return
+	}
+	columns, rows := u.cfg.Err.Size()
+	var b strings.Builder
+	if u.bars.shown > 0 {
+		fmt.Fprintf(&b, "\x1b[%dA\r", u.bars.shown)
+	}
+	lines := len(u.bars.active)
+	if room := max(rows-2, 1); lines > room {
+		lines = room
+	}
+	for _, one := range u.bars.active[:lines] {
+		// The last column stays free: some terminals wrap when it is filled.
+		b.WriteString(one.line(columns-1) + "\x1b[K\n")
+	}
+	b.WriteString("\x1b[J")
+	u.bars.shown = lines
+	_, _ = io.WriteString(u.cfg.Err, b.String()) // a lost frame is no loss
+}
+
+// line lays the task out in width columns: label, bar, amount, rate, time
+// left. What finds no room is left out: the bar first, then the amount.
+func (b *bar) line(width int) string {
+	done := b.done.Load()
+	fields := b.fields(done)
+	label := b.task.Label
+	room := func(fs []string) int {
+		n := width - 2
+		for _, f := range fs {
+			n -= 2 + Columns(f)
+		}
+		return n
+	}
+	wanted := min(max(Columns(label), 12), 32)
+	for len(fields) > 1 && room(fields) < wanted {
+		fields = fields[1:]
+	}
+	tail := ""
+	for _, f := range fields {
+		tail += "  " + f
+	}
+	labelWidth := min(room(fields), wanted)
+	bar := ""
+	if free := room(fields) - labelWidth - 4; b.task.Total > 0 && free >= 8 {
+		size := min(free, maxBar)
+		filled := int(int64(size) * min(done, b.task.Total) / b.task.Total)
+		bar = "  [" + strings.Repeat("#", filled) + strings.Repeat("-", size-filled) + "]"
+	}
+	return Cut("  "+Pad(Cut(label, labelWidth), labelWidth)+bar+tail, width)
+}
+
+// fields are the texts after the bar, least important first; the widths are
+// fixed so that lines do not jitter.
+func (b *bar) fields(done int64) []string {
+	amount, rate := Size(done), Size(int64(b.rate))+"/s"
+	if b.task.Unit == report.Entries {
+		amount, rate = fmt.Sprint(done), fmt.Sprintf("%d/s", int64(b.rate))
+	}
+	if b.task.Total <= 0 {
+		return []string{fmt.Sprintf("%10s", rate), fmt.Sprintf("%9s", amount)}
+	}
+	total := Size(b.task.Total)
+	if b.task.Unit == report.Entries {
+		total = fmt.Sprint(b.task.Total)
+	}
+	left := "--:--"
+	if b.rate >= 1 && done > 0 {
+		left = clock(time.Duration(float64(max(b.task.Total-done, 0)) / b.rate * float64(time.Second)))
+	}
+	return []string{
+		fmt.Sprintf("%9s/%s", amount, total),
+		fmt.Sprintf("%10s", rate),
+		fmt.Sprintf("%5s", left),
+		fmt.Sprintf("%3d%%", min(100*min(done, b.task.Total)/b.task.Total, 100)),
+	}
+}
+
+// clock writes a time left: 0:07, 12:34, 3:00:00.
+func clock(d time.Duration) string {
+	s := int64(d.Seconds() + 0.5)
+	if s >= 100*3600 {
+		return "--:--"
+	}
+	if s >= 3600 {
+		return fmt.Sprintf("%d:%02d:%02d", s/3600, s/60%60, s%60)
+	}
+	return fmt.Sprintf("%d:%02d", s/60, s%60)
+}
