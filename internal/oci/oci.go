@@ -1,42 +1,62 @@
-// Package oci holds the pure data of images: references, manifests, configs and
-// the record that is stored with a container and in the manifest cache.
-// It does no I/O.
+// Package oci holds the pure data of images: references, manifests, indexes,
+// configs, and the record that is stored with a container and in the manifest
+// cache. It does no I/O.
+//
+// Everything it reads comes from a stranger (a registry, an archive, a state file
+// that a guest could write), so it keeps three promises: a descriptor that leaves
+// this package has a valid SHA-256 digest and a size that is not negative, counts
+// are bounded, and the original bytes of manifests and configs survive, because
+// their digests are taken over those bytes.
 package oci
 
 import (
-	"encoding/json"
+	"errors"
+	"fmt"
 
+	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
-
-	"proot-distro/internal/platform"
 )
 
-// Ref is a parsed image reference; Registry is "docker.io" for Docker Hub.
-type Ref struct {
-	Registry   string // "docker.io", "ghcr.io", "localhost:5000"
-	Repository string // "library/ubuntu"
-	Tag        string // "latest" when neither tag nor digest was given
-	Digest     string // "sha256:…", empty without one
+// Bounds on what is accepted. Docker refuses images of more than 127 layers; the
+// size of a manifest is what registries commonly allow (OCI distribution spec,
+// "Pushing Manifests").
+const (
+	MaxManifestSize = 4 << 20
+	MaxConfigSize   = 16 << 20
+	MaxRecordSize   = 16 << 20
+	maxLayers       = 1000
+	maxIndexEntries = 1000
+)
+
+// ErrSchema1 is returned for Docker's first manifest format.
+var ErrSchema1 = errors.New("this image is stored in Docker's old schema 1 format, which is not supported: it must be pushed again with a current tool")
+
+// ParseDigest checks that s is a SHA-256 digest, the only kind used; its hex part is
+// then safe to be a file name.
+func ParseDigest(s string) (digest.Digest, error) {
+	d := digest.Digest(s)
+	if err := d.Validate(); err != nil || d.Algorithm() != digest.SHA256 {
+		return "", fmt.Errorf("bad digest %q: it must be sha256: and 64 lower-case hex digits", clip(s))
+	}
+	return d, nil
 }
 
-func ParseRef(s string) (Ref, error)             { panic("") }
-func (r Ref) String() string                     { panic("") } // familiar form: ubuntu:24.04
-func (r Ref) Canonical() string                  { panic("") } // library/ubuntu:latest, ghcr.io/foo/bar:latest
-func (r Ref) CacheKey(arch platform.Arch) string { panic("") } // 16 hex digits
-func (r Ref) DefaultName() string                { panic("") }
-
-// Record is manifest.json of a container, and (with Repo) an entry of the manifest cache.
-type Record struct {
-	ImageRef string
-	Arch     platform.Arch
-	Repo     string                     // manifest cache only
-	Manifest json.RawMessage            // original bytes where known
-	Config   json.RawMessage            // "image_config", original bytes where known
-	Extra    map[string]json.RawMessage // unknown keys, kept
+// CheckDescriptor reports a digest or size that cannot be used.
+func CheckDescriptor(d v1.Descriptor) error {
+	if _, err := ParseDigest(string(d.Digest)); err != nil {
+		return err
+	}
+	if d.Size < 0 {
+		return fmt.Errorf("bad size %d of %s", d.Size, d.Digest)
+	}
+	return nil
 }
 
-func ParseRecord(data []byte) (*Record, error)             { panic("") }
-func (r *Record) Encode() ([]byte, error)                  { panic("") }
-func (r *Record) Layers() ([]v1.Descriptor, error)         { panic("") }
-func (r *Record) ConfigDescriptor() (v1.Descriptor, error) { panic("") }
-func (r *Record) Image() (v1.Image, error)                 { panic("") }
+// clip keeps a stranger's text short enough for a message.
+func clip(s string) string {
+	const limit = 120
+	if len(s) > limit {
+		return s[:limit] + "…"
+	}
+	return s
+}
