@@ -86,6 +86,9 @@ func Open(stdout, stderr *os.File) *UI {
 // SetLevel chooses how much is told; to be called before work starts.
 func (u *UI) SetLevel(l Level) { u.level = l }
 
+// Level is how much is told.
+func (u *UI) Level() Level { return u.level }
+
 // Infof states a step: "[*] …".
 func (u *UI) Infof(format string, args ...any) {
 	if u.level > Quiet {

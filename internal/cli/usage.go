@@ -1,0 +1,249 @@
+package cli
+
+import (
+	"errors"
+	"fmt"
+	"slices"
+	"strings"
+
+	"github.com/spf13/cobra"
+	"github.com/spf13/pflag"
+
+	"proot-distro/internal/ui"
+)
+
+// usageError is a wrong command line: one sentence, hints, and the command
+// whose usage is shown.
+type usageError struct {
+	cmd   *cobra.Command // nil when usage would not help
+	text  string
+	hints []string
+}
+
+func (e *usageError) Error() string { return e.text }
+
+// UsageErrorf makes an error for a wrong value on the command line: the
+// command's usage is shown below it and the exit code is 2.
+func UsageErrorf(cmd *cobra.Command, format string, args ...any) error {
+	return &usageError{cmd: cmd, text: fmt.Sprintf(format, args...)}
+}
+
+func (a *App) unknownCommand(root *cobra.Command, word string) error {
+	e := &usageError{text: fmt.Sprintf("unknown command %s", ui.ShellQuote(word))}
+	var names []string
+	for _, c := range root.Commands() {
+		if c.Hidden {
+			continue
+		}
+		if slices.Contains(c.SuggestFor, word) {
+			e.hints = append(e.hints, fmt.Sprintf("Did you mean '%s %s'?", a.Program, c.Name()))
+		}
+		names = append(names, c.Name())
+	}
+	if near := nearest(word, names); near != "" && len(e.hints) == 0 {
+		e.hints = append(e.hints, fmt.Sprintf("Did you mean '%s %s'?", a.Program, near))
+	}
+	e.hints = append(e.hints, fmt.Sprintf("Run '%s help' for the list of commands.", a.Program))
+	return e
+}
+
+// flagError turns pflag's errors into sentences of ours.
+func (a *App) flagError(cmd *cobra.Command, err error) error {
+	if asksForHelp(a.args) {
+		return pflag.ErrHelp
+	}
+	var (
+		unknown  *pflag.NotExistError
+		noValue  *pflag.ValueRequiredError
+		badValue *pflag.InvalidValueError
+	)
+	e := &usageError{cmd: cmd, text: err.Error()}
+	switch {
+	case errors.As(err, &unknown):
+		a.unknownOption(e, unknown)
+	case errors.As(err, &noValue):
+		name, _ := pflag.UnquoteUsage(noValue.GetFlag())
+		e.text = fmt.Sprintf("option %s needs a value: %s", optionName(noValue.GetFlag()), name)
+	case errors.As(err, &badValue) && badValue.GetFlag().Value.Type() == "bool":
+		e.text = fmt.Sprintf("option %s takes no value", optionName(badValue.GetFlag()))
+	case errors.As(err, &badValue):
+		e.text = fmt.Sprintf("bad value %s for option %s: %v",
+			ui.ShellQuote(badValue.GetValue()), optionName(badValue.GetFlag()), cause(badValue))
+	}
+	return e
+}
+
+// cause drops what strconv adds to its errors.
+func cause(err *pflag.InvalidValueError) string {
+	if strings.HasSuffix(err.GetFlag().Value.Type(), "int") {
+		return "not a number"
+	}
+	return err.Unwrap().Error()
+}
+
+func (a *App) unknownOption(e *usageError, unknown *pflag.NotExistError) {
+	option := "--" + unknown.GetSpecifiedName()
+	if unknown.GetSpecifiedShortnames() != "" {
+		option = "-" + unknown.GetSpecifiedName()
+	}
+	e.text = fmt.Sprintf("%s has no option %s", strings.TrimSpace(a.path(e.cmd)), ui.ShellQuote(option))
+	var names []string
+	e.cmd.Flags().VisitAll(func(f *pflag.Flag) {
+		if !f.Hidden {
+			names = append(names, f.Name)
+		}
+	})
+	if near := nearest(unknown.GetSpecifiedName(), names); near != "" && strings.HasPrefix(option, "--") {
+		e.hints = append(e.hints, fmt.Sprintf("Did you mean '--%s'?", near))
+	} else if words := e.cmd.Flags().Args(); takesInner(e.cmd) && len(words) > 1 {
+		e.hints = append(e.hints, a.innerHint(e.cmd))
+	}
+}
+
+// innerHint shows the command line with -- in front of the guest's command.
+func (a *App) innerHint(cmd *cobra.Command) string {
+	name := "CONTAINER"
+	if words := cmd.Flags().Args(); len(words) > 0 {
+		name = ui.ShellQuote(words[0])
+	}
+	return fmt.Sprintf("A command for the container goes after '--': %s %s -- …", a.path(cmd), name)
+}
+
+func optionName(f *pflag.Flag) string { return "--" + f.Name }
+
+// asksForHelp reports whether help is wanted whatever else is wrong.
+func asksForHelp(args []string) bool {
+	for _, arg := range args {
+		switch arg {
+		case "--":
+			return false
+		case "-h", "--help", "--usage":
+			return true
+		}
+	}
+	return false
+}
+
+// A positional is one word of a command's Use line.
+type positional struct {
+	name               string // "CONTAINER", "IMAGE | PATH"
+	optional, repeated bool
+}
+
+// positionals reads them from cmd.Use:
+//
+//	NAME  (A | B)  [OPTIONAL]  REPEATED...  [-- INNER ...]
+func positionals(cmd *cobra.Command) (words []positional) {
+	for _, word := range useWords(cmd.Use)[1:] {
+		if word == "[OPTIONS]" || strings.HasPrefix(word, "[--") {
+			continue
+		}
+		p := positional{optional: word[0] == '[', repeated: strings.HasSuffix(word, "...")}
+		p.name = strings.Trim(strings.TrimSuffix(word, "..."), "[]()")
+		words = append(words, p)
+	}
+	return words
+}
+
+// useWords splits a Use line at the spaces outside of brackets.
+func useWords(use string) (words []string) {
+	depth, start := 0, 0
+	for i, c := range use {
+		switch {
+		case c == '[' || c == '(':
+			depth++
+		case c == ']' || c == ')':
+			depth--
+		case c == ' ' && depth == 0:
+			words = append(words, use[start:i])
+			start = i + 1
+		}
+	}
+	return append(words, use[start:])
+}
+
+// takesInner reports whether words after -- belong to the guest's command.
+func takesInner(cmd *cobra.Command) bool { return strings.Contains(cmd.Use, "[-- ") }
+
+// splitInner separates a command's own positionals from the guest's command,
+// which stands after "--".
+func splitInner(cmd *cobra.Command, args []string) (own, inner []string) {
+	if dash := cmd.ArgsLenAtDash(); dash >= 0 && takesInner(cmd) {
+		return args[:dash], args[dash:]
+	}
+	return args, nil
+}
+
+// checkPositionals is every command's Args: the Use line is the rule.
+func (a *App) checkPositionals(cmd *cobra.Command, args []string) error {
+	words := positionals(cmd)
+	own, _ := splitInner(cmd, args)
+	least, most := 0, len(words)
+	for _, w := range words {
+		if !w.optional {
+			least++
+		}
+		if w.repeated {
+			most = len(own)
+		}
+	}
+	switch {
+	case len(own) < least:
+		return UsageErrorf(cmd, "%s needs %s", a.path(cmd), article(words[len(own)].name))
+	case len(own) > most:
+		e := &usageError{cmd: cmd, text: fmt.Sprintf("unexpected argument %s", ui.ShellQuote(own[most]))}
+		if takesInner(cmd) {
+			e.hints = append(e.hints, a.innerHint(cmd))
+		}
+		return e
+	}
+	return nil
+}
+
+func article(name string) string {
+	if strings.ContainsRune("AEIO", rune(name[0])) {
+		return "an " + strings.ReplaceAll(name, " | ", " or ")
+	}
+	return "a " + strings.ReplaceAll(name, " | ", " or ")
+}
+
+// checkFlags runs before every command.
+func (a *App) checkFlags(cmd *cobra.Command) error {
+	var err error
+	cmd.Flags().Visit(func(f *pflag.Flag) {
+		if err != nil {
+			return
+		}
+		for _, group := range f.Annotations[annotationExclusive] {
+			for other := range strings.FieldsSeq(group) {
+				if other != f.Name && cmd.Flags().Changed(other) {
+					err = UsageErrorf(cmd, "options --%s and --%s exclude each other", f.Name, other)
+				}
+			}
+		}
+		if f.Annotations[annotationTermux] != nil && !a.Termux() {
+			err = UsageErrorf(cmd, "option --%s exists on Termux only", f.Name)
+		}
+	})
+	return err
+}
+
+const (
+	// cobra's own annotation, set by MarkFlagsMutuallyExclusive; its
+	// completions leave excluded options out.
+	annotationExclusive = "cobra_annotation_mutually_exclusive"
+	annotationTermux    = "proot-distro_termux"
+)
+
+// termuxOnly marks flags of cmd as existing on Termux only: elsewhere they
+// are not shown and using one is an error.
+func (a *App) termuxOnly(cmd *cobra.Command, names ...string) {
+	for _, name := range names {
+		f := cmd.Flags().Lookup(name)
+		if f.Annotations == nil {
+			f.Annotations = map[string][]string{}
+		}
+		f.Annotations[annotationTermux] = []string{"true"}
+		f.Hidden = !a.Termux() && !a.documenting
+	}
+}
