@@ -25,6 +25,11 @@ type Spec struct {
 	User      User
 	Binds     []Bind
 
+	// Shell is the guest path of a POSIX shell, for engines that need one beside
+	// Argv to learn how it ended (128+N for signal N). Leave it empty where none is
+	// known, and where Argv is an interactive shell that should own this process.
+	Shell string
+
 	// Hostname and KernelRelease are what uname(2) tells the guest; empty
 	// keeps the engine's default.
 	Hostname      string
