@@ -1,87 +1,152 @@
-// Package container is the store of containers: names, locks, the manifest
-// record and running sessions.
 package container
 
 import (
+	"errors"
+	"fmt"
 	"os"
-	"time"
+	"path"
+	"path/filepath"
+	"strings"
 
-	"proot-distro/internal/host"
 	"proot-distro/internal/oci"
-	"proot-distro/internal/platform"
 	"proot-distro/internal/rootfs"
 )
 
-// Store is the collection of containers below host.Dirs.
-type Store struct{}
+// Container is a locked container. One from [Store.Create] or [Container.Recreate]
+// is a draft: it lies in staging until Commit.
+type Container struct {
+	Name string
 
-func NewStore(dirs host.Dirs) *Store { panic("") }
-
-// Names lists containers (directories under containers/ with a rootfs/, valid name), sorted.
-func (s *Store) Names() ([]string, error) { panic("") }
-
-// LockMode is Shared or Exclusive.
-type LockMode int
-
-const (
-	Shared LockMode = iota
-	Exclusive
-)
-
-// BusyError: another process holds the lock.
-type BusyError struct {
-	Name    string
-	PID     int      // 0 when unknown
-	Command string   // "login"
-	Mode    LockMode // what was wanted
+	state       *state
+	lock        *os.File // nil once closed
+	mode        LockMode
+	dir         string     // relative to the state directory
+	uncommitted bool       // a draft that was not committed
+	replaces    *Container // the draft's predecessor, who owns lock and state; nil for Create
 }
 
-func (e *BusyError) Error() string { panic("") }
-
-// ErrNotFound: no such container. ErrExists: name taken.
-type NotFoundError struct{ Name string }
-
-func (e *NotFoundError) Error() string { panic("") }
-
-type ExistsError struct{ Name string }
-
-func (e *ExistsError) Error() string { panic("") }
-
-func ValidateName(name string) error { panic("") }
-
-// Open locks an existing container. command is written in the lock file.
-func (s *Store) Open(name string, mode LockMode, command string) (*Container, error) { panic("") }
-
-// Create locks a name that is not taken and gives an uncommitted container in staging.
-func (s *Store) Create(name, command string) (*Container, error) { panic("") }
-
-// Container is a locked container; Close releases the lock (and deletes it if it was created and not committed).
-type Container struct{ Name string }
-
-func (c *Container) Close() error                        { panic("") }
-func (c *Container) RootfsPath() string                  { panic("") } // host path
-func (c *Container) Dir() string                         { panic("") } // host path of containers/<name> (or of the staging dir)
-func (c *Container) Rootfs() (*rootfs.FS, error)         { panic("") } // GuestLinks
-func (c *Container) Record() (*oci.Record, error)        { panic("") } // fs.ErrNotExist when there is none
-func (c *Container) SetRecord(r *oci.Record) error       { panic("") }
-func (c *Container) Commit() error                       { panic("") } // Create'd only: atomic rename into containers/
-func (c *Container) LockFile() *os.File                  { panic("") } // to be kept open across exec
-func (c *Container) Remove(o rootfs.RemoveOptions) error { panic("") } // Exclusive only: renames aside into staging, then deletes
-
-// Session is a running login or run.
-type Session struct {
-	PID       int           `json:"pid"`
-	Container string        `json:"container"`
-	Command   []string      `json:"command"`
-	Engine    string        `json:"engine"`
-	Arch      platform.Arch `json:"arch"`
-	User      string        `json:"user"`
-	Detached  bool          `json:"detached"`
-	Started   time.Time     `json:"started"`
+// Close releases the lock. Of a draft it first deletes what must not stay: the
+// draft itself when it was not committed, else the container whose place it took.
+func (c *Container) Close() error {
+	if c.lock == nil {
+		return nil
+	}
+	var tidied error
+	if c.dir == c.state.draft(c.Name) || c.replaces != nil {
+		tidied = c.state.tidy(c.Name)
+	}
+	lock := c.lock
+	c.lock = nil
+	if c.replaces != nil {
+		return tidied
+	}
+	return errors.Join(tidied, lock.Close(), c.state.Close())
 }
 
-// Register writes sessions/<pid>.json and returns the flocked file, to be kept open as long as the guest lives.
-func (s *Store) Register(sess Session) (*os.File, error) { panic("") }
+// Dir is the host path of containers/<name>, or of the draft in staging.
+func (c *Container) Dir() string {
+	return filepath.Join(c.state.dirs.Runtime, filepath.FromSlash(c.dir))
+}
 
-// Sessions lists those alive and deletes the files of dead ones.
-func (s *Store) Sessions() ([]Session, error) { panic("") }
+// RootfsPath is the host path of the root filesystem.
+func (c *Container) RootfsPath() string { return filepath.Join(c.Dir(), "rootfs") }
+
+// Rootfs opens the root filesystem. Links in it mean what they mean to the guest.
+func (c *Container) Rootfs() (*rootfs.FS, error) {
+	tree, err := rootfs.Open(c.RootfsPath(), rootfs.GuestLinks)
+	if err != nil {
+		return nil, fmt.Errorf("open the root filesystem of container %q: %w", c.Name, err)
+	}
+	return tree, nil
+}
+
+// LockFile is the open lock. The engine keeps it open in the guest's processes, so
+// that the container stays in use as long as one of them lives.
+func (c *Container) LockFile() *os.File { return c.lock }
+
+func (c *Container) recordName() string { return path.Join(c.dir, "manifest.json") }
+
+// Record reads manifest.json; fs.ErrNotExist when there is none, as after a
+// plain-tarball install.
+func (c *Container) Record() (*oci.Record, error) {
+	data, err := c.state.ReadFile(c.recordName(), oci.MaxRecordSize)
+	if err != nil {
+		return nil, c.state.failed("read manifest.json of", c.Name, err)
+	}
+	record, err := oci.ParseRecord(data)
+	if err != nil {
+		return nil, c.state.failed("read manifest.json of", c.Name, err)
+	}
+	return record, nil
+}
+
+// SetRecord writes manifest.json atomically.
+func (c *Container) SetRecord(r *oci.Record) error {
+	data, err := r.Encode()
+	if err == nil {
+		err = c.state.WriteFile(c.recordName(), data, 0o600)
+	}
+	if err != nil {
+		return c.state.failed("write manifest.json of", c.Name, err)
+	}
+	return nil
+}
+
+// Recreate gives a draft that takes the place of c when it is committed. Until
+// then c stays as it is; it keeps the lock, and is closed after the draft. It
+// must have been opened exclusively.
+func (c *Container) Recreate() (*Container, error) {
+	if c.mode != Exclusive || c.uncommitted {
+		return nil, fmt.Errorf("recreate container %q: it is not locked exclusively", c.Name)
+	}
+	if err := c.state.makeDraft(c.Name); err != nil {
+		return nil, err
+	}
+	return &Container{
+		Name: c.Name, state: c.state, lock: c.lock, mode: Exclusive,
+		dir: c.state.draft(c.Name), uncommitted: true, replaces: c,
+	}, nil
+}
+
+// Commit moves a draft to its place. The lock stays held, so that the caller can
+// go on with the container.
+func (c *Container) Commit() error {
+	if !c.uncommitted {
+		return fmt.Errorf("commit container %q: it is not a draft", c.Name)
+	}
+	t, home, aside := c.state, c.state.home(c.Name), c.state.aside(c.Name)
+	if c.replaces != nil {
+		if err := t.move(home, aside); err != nil {
+			return t.failed("commit", c.Name, err)
+		}
+	}
+	if err := t.move(c.dir, home); err != nil {
+		if c.replaces != nil {
+			err = errors.Join(err, t.move(aside, home))
+		}
+		return t.failed("commit", c.Name, err)
+	}
+	c.dir, c.uncommitted = home, false
+	return nil
+}
+
+// Remove deletes a container that was opened exclusively. From its first moment on
+// the container is gone for everyone else; when the process is killed on the
+// way, [Store.Sweep] deletes the rest. o.OnRemove is told paths below the container's
+// directory: /rootfs/etc/passwd.
+func (c *Container) Remove(o rootfs.RemoveOptions) error {
+	if c.mode != Exclusive || c.uncommitted {
+		return fmt.Errorf("remove container %q: it is not locked exclusively", c.Name)
+	}
+	if tell := o.OnRemove; tell != nil {
+		o.OnRemove = func(p string) {
+			if p, ok := strings.CutPrefix(p, "/"+c.state.removed(c.Name)+"/"); ok {
+				tell("/" + p)
+			}
+		}
+	}
+	if err := c.state.discard(c.Name, c.dir, o); err != nil {
+		return c.state.failed("remove", c.Name, err)
+	}
+	return nil
+}
