@@ -109,6 +109,9 @@ func exitCode(err error) int {
 
 // missingError: what was named does not exist (an image that is not cached, a
 // session that has ended).
-type missingError struct{ what string }
+type missingError struct {
+	what string
+	hint string // the command that lists what exists, without the program's name
+}
 
 func (e *missingError) Error() string { return e.what }

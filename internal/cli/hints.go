@@ -11,9 +11,16 @@ import (
 
 // present says why the command failed, and what to do about it.
 func (a *App) present(err error) {
-	var usage *usageError
+	var (
+		usage *usageError
+		many  failures
+	)
 	switch {
 	case passesThrough(err):
+	case errors.As(err, &many):
+		for _, one := range many {
+			a.present(one)
+		}
 	case errors.Is(err, errAborted):
 		a.UI.Message("Aborted by user")
 	case errors.As(err, &usage):
@@ -29,12 +36,35 @@ func (a *App) present(err error) {
 	}
 }
 
+// failures are what went wrong with several things named in one command line: each
+// gets its own sentence and hints.
+type failures []error
+
+func (f failures) Error() string   { return errors.Join(f...).Error() }
+func (f failures) Unwrap() []error { return f }
+
+// add keeps err unless it is nil.
+func (f *failures) add(err error) {
+	if err != nil {
+		*f = append(*f, err)
+	}
+}
+
+// result is nil when nothing failed.
+func (f failures) result() error {
+	if len(f) == 0 {
+		return nil
+	}
+	return f
+}
+
 // hints maps the errors of domain packages to what a person can do.
 func (a *App) hints(err error) []string {
 	var (
 		notFound *container.NotFoundError
 		exists   *container.ExistsError
 		busy     *container.BusyError
+		missing  *missingError
 	)
 	switch {
 	case errors.As(err, &notFound):
@@ -42,6 +72,8 @@ func (a *App) hints(err error) []string {
 	case errors.As(err, &exists):
 		return []string{fmt.Sprintf("Choose another name with --name, or delete it first: %s remove %s",
 			a.Program, ui.ShellQuote(exists.Name))}
+	case errors.As(err, &missing):
+		return []string{fmt.Sprintf("'%s %s' shows what there is.", a.Program, missing.hint)}
 	case errors.As(err, &busy):
 		return []string{fmt.Sprintf("Wait until it has ended; '%s ps' lists running sessions.", a.Program)}
 	case errors.Is(err, syscall.ENOSPC):

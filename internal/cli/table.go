@@ -8,6 +8,8 @@ import (
 // table lists every command in the order of the help text.
 var table = []func(*App) *cobra.Command{
 	newListCommand,
+	newRemoveCommand,
+	newPsCommand,
 	newHelpCommand,
 	newCompletionCommand,
 }

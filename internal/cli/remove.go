@@ -1,0 +1,149 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+
+	"github.com/spf13/cobra"
+
+	"proot-distro/internal/container"
+	"proot-distro/internal/image"
+	"proot-distro/internal/oci"
+	"proot-distro/internal/platform"
+	"proot-distro/internal/report"
+	"proot-distro/internal/rootfs"
+	"proot-distro/internal/ui"
+)
+
+type removeOptions struct {
+	image bool
+	arch  platform.Arch
+}
+
+func newRemoveCommand(a *App) *cobra.Command {
+	var o removeOptions
+	cmd := &cobra.Command{
+		Use:        "remove [OPTIONS] CONTAINER...",
+		Aliases:    []string{"rm"},
+		SuggestFor: []string{"delete", "uninstall", "rmi"},
+		Short:      "Delete containers or cached images",
+		Long: "Delete containers with all their data. This cannot be undone and is not confirmed. A container " +
+			"in which a session runs is not deleted.\n\n" +
+			"With --image, delete images from the cache instead, with those layers that no other cached image " +
+			"shares. Containers made from them stay.",
+		Example: "pd remove ubuntu\n\n# Free the space of a cached image\npd remove --image debian:bookworm",
+	}
+	cmd.Flags().BoolVarP(&o.image, "image", "i", false, "delete cached images; the names are image references")
+	a.archFlag(cmd, &o.arch, "delete the image of `ARCH` only")
+	a.verboseFlags(cmd, "each deleted file")
+	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
+		if o.image {
+			return a.cachedImages(), cobra.ShellCompDirectiveNoFileComp
+		}
+		return a.completeContainers(cmd, args, typed)
+	}
+	cmd.RunE = func(cmd *cobra.Command, args []string) error {
+		if o.arch != "" && !o.image {
+			return UsageErrorf(cmd, "option --architecture goes with --image only")
+		}
+		if o.image {
+			return runRemoveImages(a, o, args)
+		}
+		return runRemove(cmd.Context(), a, args)
+	}
+	return cmd
+}
+
+func runRemove(ctx context.Context, a *App, names []string) error {
+	store, err := a.Store()
+	if err != nil {
+		return err
+	}
+	var failed failures
+	for _, name := range names {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		failed.add(removeContainer(a, store, name))
+	}
+	return failed.result()
+}
+
+func removeContainer(a *App, store *container.Store, name string) (err error) {
+	c, err := store.Open(name, container.Exclusive, "remove")
+	if err != nil {
+		return err
+	}
+	defer func() { err = errors.Join(err, c.Close()) }()
+	meter := a.UI.Begin(report.Task{Label: "Removing " + name, Unit: report.Entries})
+	defer meter.Done()
+	err = c.Remove(rootfs.RemoveOptions{OnRemove: func(path string) {
+		meter.Add(1)
+		a.UI.Detailf("removed %s%s", name, path)
+	}})
+	if err != nil {
+		return err
+	}
+	a.UI.Infof("Removed container '%s'.", name)
+	return nil
+}
+
+func runRemoveImages(a *App, o removeOptions, refs []string) error {
+	cache, err := a.Cache()
+	if err != nil {
+		return err
+	}
+	records, err := cache.List()
+	if err != nil {
+		return err
+	}
+	var failed failures
+	for _, typed := range refs {
+		failed.add(removeImage(a, o, cache, records, typed))
+	}
+	return failed.result()
+}
+
+func removeImage(a *App, o removeOptions, cache *image.Cache, records []*oci.Record, typed string) error {
+	ref, err := oci.ParseRef(typed)
+	if err != nil {
+		return err
+	}
+	arch, err := chooseCached(a.host.Arch, o.arch, ref, records)
+	if err != nil {
+		return err
+	}
+	freed, err := cache.RemoveImage(ref, arch, func(name string) { a.UI.Detailf("removed %s", name) })
+	if err != nil {
+		return err
+	}
+	a.UI.Infof("Removed image '%s' (%s) from the cache: %s freed.", ref, arch, ui.Size(freed))
+	return nil
+}
+
+// chooseCached decides which architecture of a cached image is meant when none
+// was given: this machine's, or the only one there is.
+func chooseCached(own, asked platform.Arch, ref oci.Ref, records []*oci.Record) (platform.Arch, error) {
+	cached := map[platform.Arch]bool{}
+	var any platform.Arch
+	for _, r := range records {
+		if other, err := oci.ParseRef(r.ImageRef); err == nil && other.Canonical() == ref.Canonical() {
+			cached[r.Arch] = true
+			any = r.Arch
+		}
+	}
+	switch {
+	case len(cached) == 0:
+		return "", &missingError{what: fmt.Sprintf("image '%s' is not in the cache", ref), hint: "list --image"}
+	case asked != "" && !cached[asked]:
+		return "", &missingError{what: fmt.Sprintf("image '%s' is not in the cache for %s", ref, asked), hint: "list --image"}
+	case asked != "":
+		return asked, nil
+	case cached[own]:
+		return own, nil
+	case len(cached) == 1:
+		return any, nil
+	}
+	return "", fmt.Errorf("image '%s' is cached for several architectures: choose one with --architecture", ref)
+}
