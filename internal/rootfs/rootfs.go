@@ -1,13 +1,50 @@
 // Package rootfs gives safe access to a directory tree that a stranger
 // controls: a container's root filesystem, or our own state directories where a
 // guest can write to them.
+//
+// # Threat
+//
+// The content of the tree is hostile, and it may change while we work on it: a
+// running guest has the same user as we have and can swap a directory for a link
+// between any two of our system calls. So a check followed by a use proves
+// nothing, and a path of several components is never given to the kernel, which
+// would follow links by the host's rules and out of the tree. Instead:
+//
+//   - Names are resolved here, one component at a time, from a descriptor of
+//     the tree's root. Each step opens one component with O_NOFOLLOW; a link is
+//     read, and its target resolved by the same steps, as a process chrooted
+//     into the tree would resolve it: absolute targets restart at the root, and
+//     ".." stops there. ".." is never asked of the kernel, since a directory
+//     that was moved meanwhile has its parent elsewhere: the walk starts again
+//     from the root with the shortened path. Links (40) and steps are bounded.
+//   - What is done at the end of a walk is done to one component relative to a
+//     held directory, by calls that do not follow a link in the last place.
+//     Whatever is swapped meanwhile, they touch an entry of that directory or fail.
+//   - Files are opened with O_NONBLOCK and must turn out to be regular: a FIFO or
+//     a device where a file is expected yields [ErrUnsafe] and never blocks.
+//
+// What remains is that a directory which is moved while we hold it stays held:
+// work goes on in it, wherever it is now. Whoever can move it could have written
+// there himself.
+//
+// Only system calls of Linux 3.6 are used, since Android kills a process for
+// others, and /proc serves only to change modes (see [Dir.Chmod]).
+//
+// Errors are [*fs.PathError] with the path as the guest sees it, so errors.Is
+// works with fs.ErrNotExist and with syscall errors. An [FS] and a [Dir] may be
+// used by several goroutines at once, except for Close.
 package rootfs
 
 import (
 	"errors"
+	"fmt"
+	"io"
 	"io/fs"
 	"os"
+	"strings"
 	"time"
+
+	"golang.org/x/sys/unix"
 )
 
 // Links says what a tree's symbolic links mean on the way to a file.
@@ -26,32 +63,18 @@ const (
 // link in a NoLinks tree, a FIFO or a device in the place of a file.
 var ErrUnsafe = errors.New("unsafe file")
 
+// ErrTooLarge wraps the refusal of [FS.ReadFile] to read more than its limit.
+var ErrTooLarge = errors.New("file too large")
+
 // FS is an open tree. All names are slash-separated, relative to the tree's root
 // (a leading slash is allowed), and are never resolved by the host's rules.
-type FS struct{}
-
-func Open(dir string, links Links) (*FS, error)                          { panic("") }
-func (t *FS) Close() error                                               { panic("") }
-func (t *FS) Path() string                                               { panic("") } // host path of the root
-func (t *FS) Resolve(name string) (string, error)                        { panic("") } // guest path w/o links, "/usr/bin/bash"
-func (t *FS) Stat(name string) (Info, error)                             { panic("") } // follows
-func (t *FS) Lstat(name string) (Info, error)                            { panic("") } // final link not followed
-func (t *FS) Open(name string) (*os.File, error)                         { panic("") } // regular files only, never blocks
-func (t *FS) ReadFile(name string, limit int64) ([]byte, error)          { panic("") }
-func (t *FS) WriteFile(name string, data []byte, perm fs.FileMode) error { panic("") } // atomic: temp + rename in the resolved parent; final link replaced, not followed
-func (t *FS) ReadDir(name string) ([]Entry, error)                       { panic("") }
-func (t *FS) Readlink(name string) (string, error)                       { panic("") }
-func (t *FS) Mkdir(name string, perm fs.FileMode) error                  { panic("") }
-func (t *FS) MkdirAll(name string, perm fs.FileMode) error               { panic("") }
-func (t *FS) Remove(name string) error                                   { panic("") }
-func (t *FS) RemoveAll(name string, o RemoveOptions) error               { panic("") } // chmod-000-proof, stays on the tree
-func (t *FS) OpenDir(name string) (*Dir, error)                          { panic("") } // follows
-func (t *FS) Parent(name string) (*Dir, string, error)                   { panic("") } // dir of the last component, and that component
-
-type RemoveOptions struct {
-	OnRemove func(path string) // each removed entry, when not nil
+type FS struct {
+	root  Dir
+	path  string
+	links Links
 }
 
+// Info describes an entry, as lstat(2) does.
 type Info struct {
 	Mode            fs.FileMode // Go's form, setuid etc. included
 	Size            int64
@@ -60,27 +83,191 @@ type Info struct {
 	UID, GID        int
 }
 
+// Entry is a directory's entry.
 type Entry struct {
 	Name string
-	Type fs.FileMode
+	Type fs.FileMode // as fs.FileMode.Type
 }
 
-// Dir is an open directory. Its names are single components, and no link is ever followed.
-type Dir struct{}
+// Open opens the tree at dir, a path of the host that is trusted and resolved by
+// the host's rules.
+func Open(dir string, links Links) (*FS, error) {
+	fd, err := openat(unix.AT_FDCWD, dir, unix.O_PATH|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
+	}
+	return &FS{root: Dir{fd: fd, shared: true}, path: dir, links: links}, nil
+}
 
-func (d *Dir) Close() error                                                       { panic("") }
-func (d *Dir) OpenDir(name string) (*Dir, error)                                  { panic("") }
-func (d *Dir) Open(name string) (*os.File, error)                                 { panic("") } // O_RDONLY regular only
-func (d *Dir) OpenFile(name string, flag int, perm fs.FileMode) (*os.File, error) { panic("") } // O_NOFOLLOW|O_NONBLOCK|O_CLOEXEC added; result must be regular
-func (d *Dir) Create(name string, perm fs.FileMode) (*os.File, error)             { panic("") } // O_EXCL
-func (d *Dir) Lstat(name string) (Info, error)                                    { panic("") }
-func (d *Dir) Readlink(name string) (string, error)                               { panic("") }
-func (d *Dir) Symlink(target, name string) error                                  { panic("") }
-func (d *Dir) Link(name string, to *Dir, newname string) error                    { panic("") }
-func (d *Dir) Mkdir(name string, perm fs.FileMode) error                          { panic("") }
-func (d *Dir) Remove(name string) error                                           { panic("") }
-func (d *Dir) RemoveAll(name string, o RemoveOptions) error                       { panic("") }
-func (d *Dir) Rename(name string, to *Dir, newname string) error                  { panic("") }
-func (d *Dir) Chmod(name string, mode fs.FileMode) error                          { panic("") } // not through links
-func (d *Dir) Chtimes(name string, mtime time.Time) error                         { panic("") } // the link itself
-func (d *Dir) ReadDir() ([]Entry, error)                                          { panic("") }
+// Close releases the tree. Directories opened in it stay open.
+func (t *FS) Close() error {
+	t.root.shared = false
+	return t.root.Close()
+}
+
+// Path gives the host path of the root, as it was given to [Open].
+func (t *FS) Path() string { return t.path }
+
+// Resolve gives the path of an existing entry without any links: "/usr/bin/bash"
+// for "/bin/bash" where /bin is a link to usr/bin.
+func (t *FS) Resolve(name string) (string, error) {
+	d, base, err := t.locate("resolve", name, followLast)
+	if err != nil {
+		return "", err
+	}
+	defer d.Close()
+	if _, err := d.stat("resolve", base); err != nil {
+		return "", err
+	}
+	return d.path(base), nil
+}
+
+// Stat describes what name leads to.
+func (t *FS) Stat(name string) (Info, error) { return t.stat("stat", name, followLast) }
+
+// Lstat is Stat, but describes a link in the last place itself.
+func (t *FS) Lstat(name string) (Info, error) { return t.stat("lstat", name, 0) }
+
+func (t *FS) stat(op, name string, how walkFlags) (Info, error) {
+	d, base, err := t.locate(op, name, how)
+	if err != nil {
+		return Info{}, err
+	}
+	defer d.Close()
+	return d.stat(op, base)
+}
+
+// Open opens a regular file for reading. Links are followed; anything but a
+// regular file is refused with [ErrUnsafe], and opening never blocks.
+func (t *FS) Open(name string) (*os.File, error) {
+	d, base, err := t.locate("open", name, followLast)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.openFile(base, unix.O_RDONLY, 0)
+}
+
+// ReadFile reads a whole regular file, as [FS.Open] opens it, of at most limit
+// bytes; a larger one is refused with [ErrTooLarge].
+func (t *FS) ReadFile(name string, limit int64) ([]byte, error) {
+	f, err := t.Open(name)
+	if err != nil {
+		return nil, err
+	}
+	defer f.Close()
+	data, err := io.ReadAll(io.LimitReader(f, limit+1))
+	if err == nil && int64(len(data)) > limit {
+		err = &fs.PathError{Op: "read", Path: f.Name(), Err: fmt.Errorf("%w: more than %d bytes", ErrTooLarge, limit)}
+	}
+	if err != nil {
+		return nil, err
+	}
+	return data, nil
+}
+
+// WriteFile puts a file with exactly these data and permissions, whatever the
+// umask, in the place of name. The directory is found through links; a link in
+// the last place is replaced and not followed. See [Dir.WriteFile].
+func (t *FS) WriteFile(name string, data []byte, perm fs.FileMode) error {
+	return t.in("write", name, func(d *Dir, base string) error { return d.WriteFile(base, data, perm) })
+}
+
+// ReadDir lists a directory, sorted by name.
+func (t *FS) ReadDir(name string) ([]Entry, error) {
+	d, _, err := t.locate("open", name, descendLast)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	return d.ReadDir()
+}
+
+// Readlink gives a link's target.
+func (t *FS) Readlink(name string) (string, error) {
+	var target string
+	err := t.in("readlink", name, func(d *Dir, base string) (err error) {
+		target, err = d.Readlink(base)
+		return err
+	})
+	return target, err
+}
+
+// Symlink makes name a link to target, which may be any text.
+func (t *FS) Symlink(target, name string) error {
+	return t.in("symlink", name, func(d *Dir, base string) error { return d.Symlink(target, base) })
+}
+
+// Mkdir creates a directory with permissions perm before umask.
+func (t *FS) Mkdir(name string, perm fs.FileMode) error {
+	return t.in("mkdir", strings.TrimRight(name, "/"), func(d *Dir, base string) error { return d.Mkdir(base, perm) })
+}
+
+// MkdirAll creates a directory and the missing ones on the way to it, also
+// where a link on the way leads to a missing one.
+func (t *FS) MkdirAll(name string, perm fs.FileMode) error {
+	d, err := t.walk("mkdir", name, &walk{flags: descendLast | createMissing, perm: perm})
+	if err != nil {
+		return err
+	}
+	return d.Close()
+}
+
+// Rename moves an entry, replacing what stands at newname as rename(2) does.
+func (t *FS) Rename(oldname, newname string) error {
+	return t.in("rename", oldname, func(from *Dir, oldbase string) error {
+		return t.in("rename", newname, func(to *Dir, newbase string) error { return from.Rename(oldbase, to, newbase) })
+	})
+}
+
+// Remove removes a file, a link or an empty directory.
+func (t *FS) Remove(name string) error {
+	return t.in("remove", name, (*Dir).Remove)
+}
+
+// RemoveAll removes an entry and everything in it; see [Dir.RemoveAll].
+func (t *FS) RemoveAll(name string, o RemoveOptions) error {
+	err := t.in("remove", name, func(d *Dir, base string) error { return d.RemoveAll(base, o) })
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil
+	}
+	return err
+}
+
+// OpenDir opens a directory, links followed.
+func (t *FS) OpenDir(name string) (*Dir, error) {
+	d, _, err := t.locate("open", name, descendLast)
+	if err != nil {
+		return nil, err
+	}
+	return d.own()
+}
+
+// Parent opens the directory that holds the last component of name, links
+// followed on the way, and gives that component, which need not exist. The root
+// has no parent.
+func (t *FS) Parent(name string) (*Dir, string, error) {
+	d, base, err := t.locate("open", strings.TrimRight(name, "/"), 0)
+	if err != nil {
+		return nil, "", err
+	}
+	if base == "." {
+		d.Close()
+		return nil, "", &fs.PathError{Op: "open", Path: guestPath(name), Err: unix.EINVAL}
+	}
+	d, err = d.own()
+	return d, base, err
+}
+
+// in calls f with the directory of name's last component and that component,
+// which is not followed.
+func (t *FS) in(op, name string, f func(d *Dir, base string) error) error {
+	d, base, err := t.locate(op, name, 0)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return f(d, base)
+}
+
+func guestPath(name string) string { return "/" + strings.Trim(name, "/") }

@@ -1,0 +1,130 @@
+package rootfs
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path/filepath"
+	"slices"
+	"strings"
+	"testing"
+
+	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
+)
+
+func TestRemoveAll(t *testing.T) {
+	dir := tree(t, "x/a/b/f=1", "x/a/l->/", "x/a/up->../../keep", "x/g=2", "keep/k=3", "tofile->keep")
+	fsys := open(t, dir, GuestLinks)
+	var removed []string
+	check(t, fsys.RemoveAll("x", RemoveOptions{OnRemove: func(path string) { removed = append(removed, path) }}))
+	slices.Sort(removed)
+	want := []string{"/x", "/x/a", "/x/a/b", "/x/a/b/f", "/x/a/l", "/x/a/up", "/x/g"}
+	if diff := cmp.Diff(want, removed); diff != "" {
+		t.Error(diff)
+	}
+	check(t, fsys.RemoveAll("tofile", RemoveOptions{}))
+	check(t, fsys.RemoveAll("missing", RemoveOptions{}))
+	check(t, fsys.RemoveAll("missing/too", RemoveOptions{}))
+	if _, err := fsys.Lstat("keep/k"); err != nil {
+		t.Error(err)
+	}
+}
+
+func TestRemoveAllUnreadable(t *testing.T) {
+	if !asUser(t) {
+		return
+	}
+	dir := tree(t, "x/none/d/f=1", "x/none/g=1", "x/list/f=1", "x/list/d/f=1", "x/enter/d/f=2", "x/write/f=3")
+	for _, m := range []struct { // inner ones first
+		name string
+		mode fs.FileMode
+	}{
+		{"none/d", 0}, {"none/g", 0}, {"none", 0}, {"list/d", 0o400}, {"list", 0o400},
+		{"enter/d", 0o100}, {"enter", 0o100}, {"write", 0o200}, {".", 0},
+	} {
+		check(t, os.Chmod(filepath.Join(dir, "x", m.name), m.mode))
+	}
+	fsys := open(t, dir, GuestLinks)
+	check(t, fsys.RemoveAll("x", RemoveOptions{}))
+	if _, err := fsys.Lstat("x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("still there: %v", err)
+	}
+}
+
+// What cannot be removed is reported once, by its own path; the rest goes.
+func TestRemoveAllReports(t *testing.T) {
+	if !asUser(t) {
+		return
+	}
+	dir := tree(t, "x/a/f=1", "x/b/f=1", "parent/y/f=1")
+	check(t, os.Chmod(filepath.Join(dir, "parent"), 0o500))
+	defer os.Chmod(filepath.Join(dir, "parent"), 0o700)
+	fsys := open(t, dir, GuestLinks)
+	err := fsys.RemoveAll("parent/y", RemoveOptions{})
+	var pe *fs.PathError
+	if !errors.As(err, &pe) || pe.Path != "/parent/y" || !errors.Is(err, fs.ErrPermission) {
+		t.Errorf("got %v", err)
+	}
+	if info, _ := fsys.Lstat("parent"); info.Mode.Perm() != 0o500 {
+		t.Errorf("a directory that is not removed was changed: %v", info.Mode)
+	}
+}
+
+func TestRemoveAllDeep(t *testing.T) {
+	const depth = 5000
+	dir := tree(t, "x/side/f=1", "x/.pd-removed-0=taken")
+	fd, err := unix.Open(filepath.Join(dir, "x"), unix.O_PATH, 0)
+	check(t, err)
+	for i := range depth {
+		check(t, unix.Mkdirat(fd, "dir", 0o755))
+		f, err := unix.Openat(fd, fmt.Sprintf("file%d", i), unix.O_CREAT|unix.O_WRONLY, 0o644)
+		check(t, err)
+		check(t, unix.Close(f))
+		next, err := unix.Openat(fd, "dir", unix.O_PATH, 0)
+		check(t, err)
+		check(t, unix.Close(fd))
+		fd = next
+	}
+	check(t, unix.Close(fd))
+	var limit unix.Rlimit
+	check(t, unix.Getrlimit(unix.RLIMIT_NOFILE, &limit))
+	low := limit
+	low.Cur = 128
+	check(t, unix.Setrlimit(unix.RLIMIT_NOFILE, &low))
+	defer unix.Setrlimit(unix.RLIMIT_NOFILE, &limit)
+
+	fsys := open(t, dir, GuestLinks)
+	seen, deepest := 0, 0
+	check(t, fsys.RemoveAll("x", RemoveOptions{OnRemove: func(path string) {
+		seen++
+		deepest = max(deepest, strings.Count(path, "/dir"))
+	}}))
+	if want := 2*depth + 4; seen != want || deepest != depth {
+		t.Errorf("reported %d paths, the deepest %d; want %d, %d", seen, deepest, want, depth)
+	}
+	if _, err := fsys.Lstat("x"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("still there: %v", err)
+	}
+}
+
+// A mount point and what is mounted there survive.
+func TestRemoveAllMount(t *testing.T) {
+	dir := tree(t, "x/mnt/", "x/f=1", "home/precious=1")
+	mnt := filepath.Join(dir, "x/mnt")
+	if err := unix.Mount(filepath.Join(dir, "home"), mnt, "", unix.MS_BIND, ""); err != nil {
+		t.Skipf("mounting needs root: %v", err)
+	}
+	defer unix.Unmount(mnt, unix.MNT_DETACH)
+	fsys := open(t, dir, GuestLinks)
+	if err := fsys.RemoveAll("x", RemoveOptions{}); !errors.Is(err, unix.EBUSY) {
+		t.Errorf("got %v", err)
+	}
+	if _, err := fsys.Lstat("home/precious"); err != nil {
+		t.Error(err)
+	}
+	if _, err := fsys.Lstat("x/f"); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("the rest stayed: %v", err)
+	}
+}
