@@ -1,0 +1,199 @@
+package image
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"sort"
+	"strings"
+	"sync"
+
+	"github.com/opencontainers/go-digest"
+
+	"proot-distro/internal/host"
+	"proot-distro/internal/oci"
+	"proot-distro/internal/platform"
+	"proot-distro/internal/rootfs"
+)
+
+// Cache is $BASE_CACHE_DIR. It is safe for concurrent use, also by several processes.
+type Cache struct {
+	path              string
+	layers, manifests string // names below path
+
+	mu   sync.Mutex
+	tree *rootfs.FS
+}
+
+// OpenCache names the cache; it touches no file yet.
+func OpenCache(dirs host.Dirs) (*Cache, error) {
+	return &Cache{
+		path:      dirs.Cache,
+		layers:    filepath.Base(dirs.Layers()),
+		manifests: filepath.Base(dirs.Manifests()),
+	}, nil
+}
+
+// open returns the cache's tree. Without create the directory may be missing: fs.ErrNotExist.
+func (c *Cache) open(create bool) (*rootfs.FS, error) {
+	c.mu.Lock()
+	defer c.mu.Unlock()
+	if c.tree != nil {
+		return c.tree, nil
+	}
+	if create {
+		if err := os.MkdirAll(c.path, 0o700); err != nil {
+			return nil, fmt.Errorf("create image cache: %w", err)
+		}
+	}
+	tree, err := rootfs.Open(c.path, rootfs.NoLinks)
+	if err != nil {
+		return nil, fmt.Errorf("open image cache: %w", err)
+	}
+	c.tree = tree
+	return tree, nil
+}
+
+// dir opens a directory of the cache.
+func (c *Cache) dir(name string, create bool) (*rootfs.Dir, error) {
+	tree, err := c.open(create)
+	if err != nil {
+		return nil, err
+	}
+	if create {
+		if err := tree.MkdirAll(name, 0o700); err != nil {
+			return nil, fmt.Errorf("create image cache: %w", err)
+		}
+	}
+	d, err := tree.OpenDir(name)
+	if err != nil {
+		return nil, fmt.Errorf("open image cache: %w", err)
+	}
+	return d, nil
+}
+
+func (c *Cache) recordName(ref oci.Ref, arch platform.Arch) string {
+	return path.Join(c.manifests, ref.CacheKey(arch)+".json")
+}
+
+// Lookup returns the resolved image of ref, or an error that is fs.ErrNotExist when the
+// cache has none. A file that cannot be understood counts as none: pulling replaces it.
+func (c *Cache) Lookup(ref oci.Ref, arch platform.Arch) (*oci.Record, error) {
+	tree, err := c.open(false)
+	if err != nil {
+		return nil, err
+	}
+	rec, err := c.read(tree, c.recordName(ref, arch))
+	if err != nil {
+		return nil, err
+	}
+	if rec.Arch != arch {
+		return nil, fmt.Errorf("cached image %s is for %s: %w", ref, rec.Arch, fs.ErrNotExist)
+	}
+	return rec, nil
+}
+
+func (c *Cache) read(tree *rootfs.FS, name string) (*oci.Record, error) {
+	data, err := tree.ReadFile(name, oci.MaxRecordSize)
+	if errors.Is(err, rootfs.ErrUnsafe) {
+		return nil, fmt.Errorf("read cached manifest: %w (%w)", err, fs.ErrNotExist)
+	} else if err != nil {
+		return nil, fmt.Errorf("read cached manifest: %w", err)
+	}
+	rec, err := oci.ParseRecord(data)
+	if err != nil {
+		return nil, fmt.Errorf("%s: %w (%w)", name, err, fs.ErrNotExist)
+	}
+	c.restoreConfig(rec)
+	return rec, nil
+}
+
+// restoreConfig puts the original bytes of the config into a record that another
+// program has reformatted, if they are kept as a blob.
+func (c *Cache) restoreConfig(rec *oci.Record) {
+	d, err := rec.ConfigDescriptor()
+	if err != nil || digest.FromBytes(rec.Config) == d.Digest {
+		return
+	}
+	if data, err := c.ReadBlob(d, oci.MaxConfigSize); err == nil {
+		rec.Config = data
+	}
+}
+
+// Store keeps a resolved image. The original bytes of manifest and config are kept as
+// blobs too, for a later push.
+func (c *Cache) Store(ref oci.Ref, rec *oci.Record) error {
+	data, err := rec.Encode()
+	if err != nil {
+		return err
+	}
+	for _, original := range [][]byte{rec.Manifest, rec.Config} {
+		if original == nil {
+			continue
+		}
+		if _, err := c.WriteBlob(original); err != nil {
+			return err
+		}
+	}
+	tree, err := c.open(true)
+	if err != nil {
+		return err
+	}
+	if err := tree.MkdirAll(c.manifests, 0o700); err != nil {
+		return fmt.Errorf("create image cache: %w", err)
+	}
+	if err := tree.WriteFile(c.recordName(ref, rec.Arch), data, 0o600); err != nil {
+		return fmt.Errorf("write cached manifest: %w", err)
+	}
+	return nil
+}
+
+// List returns all resolved images, sorted by reference and architecture; files that
+// cannot be understood are left out.
+func (c *Cache) List() ([]*oci.Record, error) {
+	tree, err := c.open(false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	entries, err := tree.ReadDir(c.manifests)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("list cached images: %w", err)
+	}
+	var records []*oci.Record
+	for _, e := range entries {
+		if !strings.HasSuffix(e.Name, ".json") {
+			continue
+		}
+		rec, err := c.read(tree, path.Join(c.manifests, e.Name))
+		if err == nil {
+			records = append(records, rec)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	sort.Slice(records, func(i, j int) bool {
+		a, b := records[i], records[j]
+		return a.ImageRef < b.ImageRef || a.ImageRef == b.ImageRef && a.Arch < b.Arch
+	})
+	return records, nil
+}
+
+// Remove forgets a resolved image; its blobs stay, since others may use them. The
+// error is fs.ErrNotExist when the cache has no such image.
+func (c *Cache) Remove(ref oci.Ref, arch platform.Arch) error {
+	tree, err := c.open(false)
+	if err != nil {
+		return err
+	}
+	if err := tree.Remove(c.recordName(ref, arch)); err != nil {
+		return fmt.Errorf("remove cached manifest: %w", err)
+	}
+	return nil
+}
