@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"strings"
 	"syscall"
 
 	"proot-distro/internal/container"
@@ -29,7 +30,9 @@ func (a *App) present(err error) {
 			h := &helpText{app: a, width: a.helpWidth()}
 			h.usage(usage.cmd)
 			h.wrap(fmt.Sprintf("Run '%s help %s' for its options and examples.", a.Program, usage.cmd.Name()), 0, 0)
-			a.UI.Message(h.String())
+			for line := range strings.Lines(h.String()) {
+				a.UI.Message(line)
+			}
 		}
 	default:
 		a.UI.Error(err.Error(), a.hints(err)...)
