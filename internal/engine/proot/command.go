@@ -1,0 +1,147 @@
+package proot
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"strings"
+
+	"proot-distro/internal/engine"
+)
+
+// passed are the variables of this program's own environment that reach proot.
+var passed = []string{
+	"PROOT_NO_SECCOMP", "PROOT_VERBOSE", "PROOT_TMP_DIR", "PROOT_LOADER", "PROOT_LOADER_32",
+	"PROOT_DONT_POLLUTE_ROOTFS", "PROOT_FORCE_KOMPAT",
+}
+
+func (e *Engine) forwarded() []string {
+	var env []string
+	for _, name := range passed {
+		if value := e.getenv(name); value != "" {
+			env = append(env, name+"="+value)
+		}
+	}
+	return env
+}
+
+// options assembles proot's options for a Spec.
+func (e *Engine) options(s engine.Spec) ([]string, error) {
+	if err := e.checkEnv(s.Env); err != nil {
+		return nil, err
+	}
+	if s.RedirectPorts && !e.probe.has("-p") {
+		return nil, e.unsupported("--redirect-ports", "let the service listen on a port above 1023")
+	}
+	if s.Hostname != "" {
+		return nil, e.unsupported("--hostname", "leave it away; the container has the host's name")
+	}
+	options := []string{
+		fmt.Sprintf("--change-id=%d:%d", s.User.UID, s.User.GID),
+		"--rootfs=" + s.Rootfs,
+		"--cwd=" + s.WorkDir,
+		"--bind=/dev", "--bind=/proc", "--bind=/sys",
+	}
+	for _, b := range s.Binds {
+		value, err := e.bind(b)
+		if err != nil {
+			return nil, err
+		}
+		options = append(options, "--bind="+value)
+	}
+	if s.Emulator != "" {
+		if strings.Contains(s.Emulator, " ") {
+			return nil, e.unsupported("an emulator with a space in its path ("+s.Emulator+")", "move it or link to it from elsewhere")
+		}
+		options = append(options, "--qemu="+s.Emulator)
+	}
+	if s.KernelRelease != "" {
+		if !e.probe.KernelRelease {
+			return nil, e.unsupported("--kernel", "its emulation breaks programs of glibc 2.33 and newer; install proot 5.2 or newer, or leave it away")
+		}
+		options = append(options, "--kernel-release="+s.KernelRelease)
+	}
+	if s.RedirectPorts {
+		options = append(options, "-p")
+	}
+	return append(options, e.verbosity()), nil
+}
+
+// verbosity silences what proot says about every process that a signal kills.
+// Its warnings are lost with it, which are about things that were checked before;
+// errors remain.
+func (e *Engine) verbosity() string {
+	if level := e.getenv("PROOT_VERBOSE"); level != "" {
+		return "--verbose=" + level
+	}
+	return "--verbose=-1"
+}
+
+// bind spells a bind as proot reads it, which has no quoting.
+func (e *Engine) bind(b engine.Bind) (string, error) {
+	name := "the bind of " + b.Source + " at " + b.Target
+	switch _, err := os.Stat(b.Source); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("cannot bind %s: it does not exist on the host", b.Source)
+	case err != nil:
+		return "", fmt.Errorf("cannot bind %s: %w", b.Source, errors.Unwrap(err))
+	case b.ReadOnly:
+		return "", e.unsupported(name+" read-only", "leave :ro away, or make the source read-only on the host")
+	case strings.Contains(b.Source+b.Target, ":"):
+		return "", e.unsupported(name, "it has a colon in its path; rename it, or bind a directory above it")
+	case strings.HasSuffix(b.Target, "!"):
+		return "", e.unsupported(name, "its path ends in an exclamation mark; bind it under another name")
+	}
+	return b.Source + ":" + b.Target, nil
+}
+
+// checkEnv refuses variables that the dynamic linker or proot would obey outside
+// of the container.
+func (e *Engine) checkEnv(env []string) error {
+	for _, kv := range env {
+		key, _, ok := strings.Cut(kv, "=")
+		if !ok || key == "" {
+			return fmt.Errorf("environment entry %q is not of the form KEY=VALUE", kv)
+		}
+		if strings.HasPrefix(key, "LD_") || strings.HasPrefix(key, "PROOT_") {
+			return e.unsupported("the environment variable "+key,
+				"it would act on proot itself; set it inside, as in -- env "+kv+" COMMAND")
+		}
+	}
+	return nil
+}
+
+func (e *Engine) unsupported(option, fix string) error {
+	return &engine.Unsupported{Engine: "proot " + e.probe.Version, Option: option, Fix: fix}
+}
+
+// CommandLine is the command as a person could type it into a POSIX shell: the
+// whole environment, proot, its options and the guest's command, one per line.
+// What this program does beyond that (refusing system calls, supervising) is not
+// part of it.
+func (p *Process) CommandLine() string {
+	words := []string{"env -i"}
+	for _, kv := range p.env {
+		words = append(words, quote(kv))
+	}
+	words = append(words, quote(p.bin))
+	for _, o := range p.options {
+		words = append(words, quote(o))
+	}
+	for _, w := range p.command {
+		words = append(words, quote(w))
+	}
+	return strings.Join(words, " \\\n  ")
+}
+
+// quote escapes a word for a POSIX shell.
+func quote(word string) string {
+	plain := func(r rune) bool {
+		return r >= 'a' && r <= 'z' || r >= 'A' && r <= 'Z' || r >= '0' && r <= '9' || strings.ContainsRune("_-+=:,./@%", r)
+	}
+	if word != "" && strings.IndexFunc(word, func(r rune) bool { return !plain(r) }) < 0 {
+		return word
+	}
+	return "'" + strings.ReplaceAll(word, "'", `'\''`) + "'"
+}

@@ -1,0 +1,116 @@
+package proot
+
+import (
+	"fmt"
+	"os"
+	"path/filepath"
+
+	"proot-distro/internal/engine"
+	"proot-distro/internal/host"
+	"proot-distro/internal/report"
+)
+
+// Config is what an Engine is made of.
+type Config struct {
+	Host     *host.Host
+	Reporter report.Reporter
+	Features Features
+}
+
+// Features are abilities of some proots that a Spec does not ask for. There are
+// none on a regular host.
+type Features struct{}
+
+// Engine is one proot binary and what it can do. It implements [engine.Engine].
+type Engine struct {
+	bin    string
+	probe  probe
+	getenv func(string) string
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// New finds proot and learns what it can do: from memory, or else by running it
+// once. Errors are [*NotFoundError], [ErrNested], or a sentence about a program
+// that cannot be used. A leak of host metadata that cannot be closed is reported
+// as a warning, once per binary.
+func New(c Config) (*Engine, error) {
+	if TracedByProot() {
+		return nil, ErrNested
+	}
+	bin, err := Find(c.Host)
+	if err != nil {
+		return nil, err
+	}
+	id, err := identify(bin)
+	if err != nil {
+		return nil, err
+	}
+	known := memory{c.Host.Dirs}
+	p, ok := known.recall(id)
+	if !ok {
+		if p, err = run(bin, []string{os.TempDir(), c.Host.Dirs.Cache}); err != nil {
+			return nil, fmt.Errorf("proot cannot be used: %w", err)
+		}
+	}
+	warn := len(p.Escaping) > 0 && !p.CanFilter && !p.Warned
+	if warn {
+		c.Reporter.Warnf("proot %s does not translate newer system calls and this kernel cannot refuse them, "+
+			"so guests see some of the host's file metadata in place of their own: install proot 5.2 or newer, "+
+			"or name one in PD_PROOT_BIN", p.Version)
+		p.Warned = true
+	}
+	if !ok || warn {
+		known.remember(id, p)
+	}
+	return &Engine{bin: bin, probe: p, getenv: c.Host.Getenv}, nil
+}
+
+// Name implements [engine.Engine].
+func (e *Engine) Name() string { return "proot" }
+
+// Binary is the absolute path of the program.
+func (e *Engine) Binary() string { return e.bin }
+
+// Version is the program's own, such as "5.1.0".
+func (e *Engine) Version() string { return e.probe.Version }
+
+// Prepare implements [engine.Engine]. The Process is a [*Process].
+func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
+	if err := e.check(s); err != nil {
+		return nil, err
+	}
+	options, err := e.options(s)
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{
+		bin:     e.bin,
+		options: options,
+		command: s.Argv,
+		env:     append(e.forwarded(), s.Env...),
+		shell:   s.Shell,
+	}
+	if e.probe.CanFilter {
+		p.refused = refused(e.probe.Escaping)
+	}
+	return p, nil
+}
+
+// check refuses a Spec that cannot be started, before anything is.
+func (e *Engine) check(s engine.Spec) error {
+	if len(s.Argv) == 0 || s.Argv[0] == "" {
+		return fmt.Errorf("no command to run in container %s", s.Container)
+	}
+	if info, err := os.Stat(s.Rootfs); err != nil || !info.IsDir() {
+		return fmt.Errorf("container %s has no root filesystem at %s", s.Container, s.Rootfs)
+	}
+	if !filepath.IsAbs(s.WorkDir) {
+		return fmt.Errorf("work directory %q of container %s is not an absolute path", s.WorkDir, s.Container)
+	}
+	if s.Emulator == "" && !s.HostArch.Runs(s.Arch) {
+		return fmt.Errorf("container %s is of architecture %s, which this %s machine runs through an emulator only",
+			s.Container, s.Arch, s.HostArch)
+	}
+	return nil
+}
