@@ -1,0 +1,80 @@
+# Two targets are enough to begin with: `make demo` and `make test`. Both install what they need on Debian and its
+# relatives (see `make tools`); everything else needs Go alone.
+
+PREFIX  ?= $(HOME)/.local
+DESTDIR ?=
+FUZZTIME ?= 20s
+GO      ?= go
+
+VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+LDFLAGS := -s -w -X proot-distro/internal/cli.version=$(VERSION)
+BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
+
+.PHONY: build install demo test check unit unit-user stories fixtures bench lint fuzz race release-check docs tools clean
+
+build:
+	$(BUILD) -o bin/proot-distro ./cmd/proot-distro
+	ln -sf proot-distro bin/pd
+
+# The binary, the pd link, man pages and completions.
+install: build
+	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share'
+	install -m 755 bin/proot-distro '$(DESTDIR)$(PREFIX)/bin/proot-distro'
+	ln -sf proot-distro '$(DESTDIR)$(PREFIX)/bin/pd'
+	$(GO) run ./cmd/gendocs --share '$(DESTDIR)$(PREFIX)/share'
+
+# A real image from a real registry into a container, and work in it, with each command printed.
+demo: build
+	scripts/tools.sh demo
+	scripts/demo.sh
+
+# Everything that CI runs.
+test: tools check fixtures unit unit-user stories
+
+tools:
+	scripts/tools.sh test
+
+check:
+	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	if [ -n "$$unformatted" ]; then echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; fi
+	$(GO) vet ./...
+
+# The images that stories install; minutes on a new machine, nothing afterwards.
+fixtures:
+	$(GO) run ./test/cmd/registry --make images
+
+unit:
+	$(GO) test -timeout 5m ./cmd/... ./internal/... ./test/fixtures/...
+
+# The same once more without privileges, when it is root who tests.
+unit-user:
+	scripts/unit-tests-as-user.sh
+
+stories:
+	$(GO) test -timeout 10m ./test/stories
+
+# Ratios against tar and skopeo in the same run; never part of the tests.
+bench: build
+	scripts/tools.sh test
+	$(GO) run ./test/cmd/bench
+
+lint:
+	scripts/lint.sh
+
+fuzz:
+	scripts/fuzz.sh $(FUZZTIME)
+
+# Needs a C compiler, which the other targets do not.
+race:
+	CGO_ENABLED=1 $(GO) test -race -timeout 10m ./internal/...
+
+release-check:
+	scripts/tools.sh release
+	scripts/release-check.sh '$(VERSION)'
+
+# The README's option tables, from the command table.
+docs:
+	$(GO) run ./cmd/gendocs --readme README.md
+
+clean:
+	rm -rf bin dist

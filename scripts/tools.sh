@@ -1,0 +1,68 @@
+#!/usr/bin/env bash
+# Installs the programs that the demo, the tests or the release check use, where they are missing.
+# usage: tools.sh demo|test|release
+set -euo pipefail
+
+# program=package; what a machine has already is not touched.
+demo=(mmdebstrap=mmdebstrap docker-registry=docker-registry proot=proot setpriv=util-linux)
+test=("${demo[@]}" skopeo=skopeo umoci=umoci qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
+	xz=xz-utils zstd=zstd bzip2=bzip2 zsh=zsh fish=fish man=man-db)
+release=(qemu-aarch64-static=qemu-user-static)
+
+case ${1-} in
+demo) wanted=("${demo[@]}") ;;
+test) wanted=("${test[@]}") ;;
+release) wanted=("${release[@]}") ;;
+*) echo "usage: $0 demo|test|release" >&2; exit 2 ;;
+esac
+
+packages=()
+for pair in "${wanted[@]}"; do
+	PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}")
+done
+# mmdebstrap checks signatures with these keys, also on Debian's relatives.
+[ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ "$1" = release ] || packages+=(debian-archive-keyring)
+# bash's completions are a library rather than a program.
+[ "$1" != test ] || [ -e /usr/share/bash-completion/bash_completion ] || packages+=(bash-completion)
+
+as_root() {
+	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
+}
+
+install_packages() {
+	if ! command -v apt-get >/dev/null; then
+		echo "Missing programs. Install, with this system's package manager, what Debian calls: $*" >&2
+		exit 1
+	fi
+	if [ "$(id -u)" != 0 ] && ! command -v sudo >/dev/null; then
+		echo "Missing programs, and neither root nor sudo to install them. As root: apt-get install $*" >&2
+		exit 1
+	fi
+	echo "Installing: $*"
+	as_root apt-get update -qq
+	# Some mirrors lose connections; nobody is there to answer questions.
+	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		-o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" >/dev/null
+	case " $* " in *" docker-registry "*)
+		# Debian starts it as a service, which nobody asked for.
+		[ ! -d /run/systemd/system ] || as_root systemctl disable --now --quiet docker-registry
+		;;
+	esac
+}
+
+# The kernel must know how to run arm64 programs, or Debian for arm64 can't be made.
+enable_emulation() {
+	local entry=/proc/sys/fs/binfmt_misc/qemu-aarch64
+	[ "$(uname -m)" = aarch64 ] && return
+	[ -e $entry ] && return
+	[ -e /proc/sys/fs/binfmt_misc/register ] || as_root mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc || true
+	[ -e $entry ] || as_root update-binfmts --enable qemu-aarch64 || true
+	if [ ! -e $entry ]; then
+		echo "This kernel or container does not let binfmt_misc be used, which the arm64 test image needs:" \
+			"run the tests on a machine, or in a container started with --privileged." >&2
+		exit 1
+	fi
+}
+
+[ ${#packages[@]} = 0 ] || install_packages "${packages[@]}"
+[ "$1" != test ] || enable_emulation
