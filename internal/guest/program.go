@@ -82,7 +82,8 @@ func (p Programs) LookPath(name, pathEnv, workDir string) (string, error) {
 	if denied != nil {
 		return "", denied
 	}
-	return "", &ProgramError{Path: name, Cause: "the container has no such program in its PATH (" + pathEnv + ")", Status: StatusNotFound}
+	cause := "the container has no such program in its PATH (" + pathEnv + ")"
+	return "", &ProgramError{Path: name, Cause: cause, Status: StatusNotFound}
 }
 
 // inDir joins without cleaning: ".." behind a link is the guest's to resolve.

@@ -43,6 +43,17 @@ func LoginShell(programs Programs, user User) (string, error) {
 	return "", ErrNoShell
 }
 
+// POSIXShell returns the first shell that understands sh's language and can run,
+// or "" when there is none.
+func POSIXShell(programs Programs) string {
+	for _, shell := range []string{"/bin/sh", "/usr/bin/sh", "/bin/bash", "/usr/bin/bash", "/bin/dash", "/bin/ash", "/busybox/sh"} {
+		if programs.Inspect(shell) == nil {
+			return shell
+		}
+	}
+	return ""
+}
+
 // HasShell reports whether the account has a shell of its own to log in with.
 func (u User) HasShell() bool {
 	return path.IsAbs(u.Shell) && !slices.Contains(notShells, path.Base(u.Shell))

@@ -3,6 +3,8 @@ package session
 import (
 	"errors"
 	"fmt"
+	"path"
+	"slices"
 	"strings"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -21,6 +23,13 @@ func imageCommand(config v1.ImageConfig, args []string) []string {
 	}
 	argv := make([]string, 0, len(entrypoint)+len(args))
 	return append(append(argv, entrypoint...), args...)
+}
+
+// isBareShell recognises the command of an interactive shell, the Cmd of most
+// distributions' images.
+func isBareShell(argv []string) bool {
+	shells := []string{"sh", "bash", "ash", "dash", "zsh", "fish", "ksh", "mksh"}
+	return len(argv) == 1 && slices.Contains(shells, path.Base(argv[0]))
 }
 
 // quoteAll makes one line of shell that yields exactly these words.

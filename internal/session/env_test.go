@@ -45,7 +45,8 @@ func TestEnvironment(t *testing.T) {
 		{"no name", nil, []string{"=x"}, nil, "", `--env "=x": write VAR=VALUE`},
 		{"empty", nil, []string{""}, nil, "", `--env "": write VAR=VALUE`},
 		{"NUL", nil, []string{"A=\x00"}, nil, "", "write VAR=VALUE"},
-		{"proot's", nil, []string{"PROOT_NO_SECCOMP=1"}, nil, "", "--env PROOT_NO_SECCOMP: PROOT_* variables steer proot itself; write PROOT_NO_SECCOMP=… in front"},
+		{"proot's", nil, []string{"PROOT_NO_SECCOMP=1"}, nil, "",
+			"--env PROOT_NO_SECCOMP: PROOT_* variables steer proot itself; write PROOT_NO_SECCOMP=… in front"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, w := newSession(t, &v1.ImageConfig{Env: tc.image}, nil)
@@ -121,7 +122,9 @@ func shell(t *testing.T, argv []string, env []string, script string) string {
 }
 
 func TestQuoteSurvivesShells(t *testing.T) {
-	words := []string{"plain", "", "a b", "it's", `back\slash`, "$HOME", "`id`", "*", "~", "a\nb", "-n", `"q"`, "!x", "#c", "é", "A=b c", "x=1", "'"}
+	words := []string{
+		"plain", "", "a b", "it's", `back\slash`, "$HOME", "`id`", "*", "~", "a\nb", "-n", `"q"`, "!x", "#c", "é", "A=b c", "x=1", "'",
+	}
 	want := strings.Join(words, "|") + "|"
 	for _, argv := range shells(t) {
 		if got := shell(t, argv, nil, "printf '%s|' "+quoteAll(words)); got != want {

@@ -122,6 +122,7 @@ func (s *Session) Login(o Options, command []string) (engine.Spec, error) {
 	spec.Argv = []string{shell, "-l"}
 	if len(command) > 0 {
 		spec.Argv = append(spec.Argv, "-c", quoteAll(command))
+		spec.Shell = guest.POSIXShell(s.programs(spec))
 	}
 	return s.finish(spec)
 }
@@ -150,11 +151,15 @@ func (s *Session) Run(o Options, args []string) (engine.Spec, error) {
 	if spec.WorkDir, err = s.runDir(o, spec); err != nil {
 		return engine.Spec{}, err
 	}
-	program, err := s.programs(spec).LookPath(argv[0], variable(spec.Env, "PATH"), spec.WorkDir)
+	programs := s.programs(spec)
+	program, err := programs.LookPath(argv[0], variable(spec.Env, "PATH"), spec.WorkDir)
 	if err != nil {
 		return engine.Spec{}, fmt.Errorf("container %s: %w", s.name, err)
 	}
 	spec.Argv = append([]string{program}, argv[1:]...)
+	if !isBareShell(spec.Argv) {
+		spec.Shell = guest.POSIXShell(programs)
+	}
 	return s.finish(spec)
 }
 

@@ -132,19 +132,26 @@ func TestLogin(t *testing.T) {
 		{"command", box, Options{}, []string{"bash", "-c", "echo it's > 'x y'"},
 			[]string{"/bin/bash", "-l", "-c", `bash -c 'echo it'\''s > '\''x y'\'''`}, "/root", "", ""},
 		{"user", box, Options{User: "ann"}, nil, []string{"/bin/zsh", "-l"}, "/home/ann", "", ""},
-		{"missing home", box, Options{User: "bob"}, nil, []string{"/bin/sh", "-l"}, "/", "/home/bob of user bob cannot be used (it does not exist)", ""},
-		{"missing shell", map[string]string{"bin/zsh": "gone"}, Options{User: "ann"}, nil, []string{"/bin/bash", "-l"}, "/home/ann", "(/bin/zsh) cannot be used; taking /bin/bash", ""},
+		{"missing home", box, Options{User: "bob"}, nil, []string{"/bin/sh", "-l"}, "/",
+			"/home/bob of user bob cannot be used (it does not exist)", ""},
+		{"missing shell", map[string]string{"bin/zsh": "gone"}, Options{User: "ann"}, nil,
+			[]string{"/bin/bash", "-l"}, "/home/ann", "(/bin/zsh) cannot be used; taking /bin/bash", ""},
 		{"no shell", map[string]string{"bin/bash": "gone"}, Options{}, nil, nil, "", "", "container box: the container has no shell"},
 		{"unknown user", box, Options{User: "eve"}, nil, nil, "", "", `container box: cannot use user "eve"`},
 		{"work dir", box, Options{WorkDir: "/srv"}, nil, []string{"/bin/bash", "-l"}, "/srv", "", ""},
 		{"work dir missing", box, Options{WorkDir: "/nope"}, nil, nil, "", "", "--work-dir /nope cannot be used in container box: it does not exist"},
 		{"work dir is a file", box, Options{WorkDir: "/bin/bash"}, nil, nil, "", "", "it is not a directory"},
 		{"work dir relative", box, Options{WorkDir: "srv"}, nil, nil, "", "", `--work-dir "srv": it must be an absolute path`},
-		{"work dir in the host's /proc", box, Options{WorkDir: "/proc/self"}, nil, []string{"/bin/bash", "-l"}, "/proc/self", "", ""},
-		{"work dir is a link to outside", map[string]string{"out": "→../../../../../../usr/share"}, Options{WorkDir: "/out"}, nil, nil, "", "", "does not exist"},
-		{"work dir in a bind", box, Options{WorkDir: "/mnt/host/bin", Binds: []string{"/usr:/mnt/host"}}, nil, []string{"/bin/bash", "-l"}, "/mnt/host/bin", "", ""},
-		{"LD_ goes behind env", box, Options{Env: []string{"LD_PRELOAD=/x.so"}}, nil, []string{"/usr/bin/env", "LD_PRELOAD=/x.so", "/bin/bash", "-l"}, "/root", "", ""},
-		{"LD_ without env", map[string]string{"usr/bin/env": "gone"}, Options{Env: []string{"LD_A=1"}}, nil, nil, "", "", "--env LD_A=1 needs the env program"},
+		{"work dir in the host's /proc", box, Options{WorkDir: "/proc/self"}, nil,
+			[]string{"/bin/bash", "-l"}, "/proc/self", "", ""},
+		{"work dir is a link to outside", map[string]string{"out": "→../../../../../../usr/share"},
+			Options{WorkDir: "/out"}, nil, nil, "", "", "does not exist"},
+		{"work dir in a bind", box, Options{WorkDir: "/mnt/host/bin", Binds: []string{"/usr:/mnt/host"}}, nil,
+			[]string{"/bin/bash", "-l"}, "/mnt/host/bin", "", ""},
+		{"LD_ goes behind env", box, Options{Env: []string{"LD_PRELOAD=/x.so"}}, nil,
+			[]string{"/usr/bin/env", "LD_PRELOAD=/x.so", "/bin/bash", "-l"}, "/root", "", ""},
+		{"LD_ without env", map[string]string{"usr/bin/env": "gone"}, Options{Env: []string{"LD_A=1"}}, nil,
+			nil, "", "", "--env LD_A=1 needs the env program"},
 		{"hostname", box, Options{Hostname: "a b"}, nil, nil, "", "", `--hostname "a b"`},
 		{"kernel", box, Options{Kernel: `6\1`}, nil, nil, "", "", "--kernel: a release has printable"},
 	} {
@@ -156,6 +163,9 @@ func TestLogin(t *testing.T) {
 			}
 			if diff := cmp.Diff(tc.argv, spec.Argv); diff != "" {
 				t.Error(diff)
+			}
+			if (spec.Shell == "/bin/sh") != (len(tc.command) > 0) {
+				t.Errorf("supervising shell %q", spec.Shell)
 			}
 			if spec.WorkDir != tc.workDir {
 				t.Errorf("work dir %q, want %q", spec.WorkDir, tc.workDir)
@@ -237,16 +247,21 @@ func TestRunCommand(t *testing.T) {
 		{"neither", v1.ImageConfig{}, nil, nil, "neither Entrypoint nor Cmd"},
 		{"neither, args", v1.ImageConfig{}, []string{"/bin/sh"}, []string{"/bin/sh"}, ""},
 		{"empty entrypoint", reset, nil, []string{"/usr/bin/env"}, ""},
-		{"missing program", v1.ImageConfig{Cmd: []string{"nginx"}}, nil, nil, `container box: cannot run "nginx": the container has no such program`},
+		{"missing program", v1.ImageConfig{Cmd: []string{"nginx"}}, nil, nil,
+			`container box: cannot run "nginx": the container has no such program`},
 		{"empty program", v1.ImageConfig{Cmd: []string{"", "x"}}, nil, nil, "its name is empty"},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, _ := newSession(t, &tc.config, nil)
 			spec, err := s.Run(Options{}, tc.args)
-			if check(t, err, tc.err) {
-				if diff := cmp.Diff(tc.want, spec.Argv); diff != "" {
-					t.Error(diff)
-				}
+			if !check(t, err, tc.err) {
+				return
+			}
+			if diff := cmp.Diff(tc.want, spec.Argv); diff != "" {
+				t.Error(diff)
+			}
+			if interactive := cmp.Equal(tc.want, []string{"/bin/sh"}); (spec.Shell == "") != interactive {
+				t.Errorf("supervising shell %q", spec.Shell)
 			}
 		})
 	}
