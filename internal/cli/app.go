@@ -1,11 +1,9 @@
 package cli
 
 import (
-	"errors"
 	"os"
 	"path/filepath"
 	"runtime/debug"
-	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -117,32 +115,4 @@ func (a *App) warnRoot() {
 	if os.Geteuid() == 0 && a.UI.Level() > ui.Quiet {
 		a.UI.Warnf("running as root: a mistake in a container can harm this system; an ordinary user is enough")
 	}
-}
-
-// refuseNested reports whether this process runs below proot, which cannot
-// trace a process that is being traced: the tracer of this process is the one
-// hop to look at.
-func refuseNested(proc string) error {
-	tracer := statusField(filepath.Join(proc, "self/status"), "TracerPid:")
-	if tracer == "" || tracer == "0" {
-		return nil
-	}
-	name := statusField(filepath.Join(proc, tracer, "status"), "Name:")
-	if !strings.HasPrefix(name, "proot") {
-		return nil
-	}
-	return errors.New("this shell runs inside proot already, and proot cannot be nested: leave the container first")
-}
-
-func statusField(path, field string) string {
-	data, err := os.ReadFile(path)
-	if err != nil {
-		return ""
-	}
-	for line := range strings.Lines(string(data)) {
-		if value, ok := strings.CutPrefix(line, field); ok {
-			return strings.TrimSpace(value)
-		}
-	}
-	return ""
 }

@@ -6,6 +6,7 @@ import (
 
 	"proot-distro/internal/container"
 	"proot-distro/internal/guest"
+	"proot-distro/internal/image"
 )
 
 // Exit codes of the program itself. Login and run give the guest's own code.
@@ -99,7 +100,7 @@ func exitCode(err error) int {
 		return program.Status
 	case errors.As(err, &notFound), errors.As(err, &missing):
 		return exitNotFound
-	case errors.As(err, &busy):
+	case errors.As(err, &busy), errors.Is(err, image.ErrBusy):
 		return exitBusy
 	case errors.As(err, &session):
 		return exitSession

@@ -10,17 +10,13 @@ var table = []func(*App) *cobra.Command{
 	newListCommand,
 	newRemoveCommand,
 	newPsCommand,
+	newKillCommand,
 	newHelpCommand,
 	newCompletionCommand,
 }
 
-// Annotations of commands.
-const (
-	// harmless commands change nothing: root is not warned.
-	harmless = "harmless"
-	// startsSession commands cannot run inside another proot.
-	startsSession = "starts-session"
-)
+// harmless annotates commands that change nothing: root is not warned.
+const harmless = "harmless"
 
 const summary = "Run Linux containers without root, from Docker and OCI images"
 
@@ -87,11 +83,6 @@ func (a *App) before(cmd *cobra.Command) error {
 		return err
 	}
 	a.UI.SetLevel(a.verbosity())
-	if cmd.Annotations[startsSession] != "" {
-		if err := refuseNested("/proc"); err != nil {
-			return SessionError(err)
-		}
-	}
 	if cmd.HasParent() && cmd.Annotations[harmless] == "" {
 		a.warnRoot()
 	}
