@@ -25,9 +25,13 @@ type ProgramError struct {
 	Path   string // as it was asked for
 	Cause  string // completes "cannot run PATH: "
 	Status int    // StatusCannotRun or StatusNotFound
+	err    error  // a sentinel that Cause stands for, or nil
 }
 
 func (e *ProgramError) Error() string { return fmt.Sprintf("cannot run %q: %s", e.Path, e.Cause) }
+
+// Unwrap gives [ErrNoShell] where that is the cause.
+func (e *ProgramError) Unwrap() error { return e.err }
 
 // Programs finds and examines programs the way a process in the container would
 // meet them.

@@ -196,6 +196,10 @@ func TestLoginShell(t *testing.T) {
 			if got != tc.want {
 				t.Errorf("got %q, want %q", got, tc.want)
 			}
+			var pe *ProgramError
+			if noShell := strings.Contains(tc.err, "no shell"); errors.Is(err, ErrNoShell) != noShell || err != nil && !errors.As(err, &pe) {
+				t.Errorf("error %#v", err)
+			}
 		})
 	}
 }

@@ -12,13 +12,13 @@ var notShells = []string{"nologin", "false", "true", "sync", "halt", "shutdown"}
 
 var commonShells = []string{"/bin/bash", "/bin/sh", "/usr/bin/bash", "/usr/bin/sh", "/bin/ash", "/busybox/sh"}
 
-// ErrNoShell is returned when a container has no shell at all, as images of a
-// single program do.
+// ErrNoShell is wrapped by the [*ProgramError] for a container that has no shell at
+// all, as images of a single program do.
 var ErrNoShell = errors.New("the container has no shell (neither the user's own nor bash nor sh)")
 
 // LoginShell returns the first of the user's shell, bash and sh that can run. When
 // there are shells but none can run, the error is the [*ProgramError] of the
-// first; when there is none, [ErrNoShell].
+// first; when there is none, it wraps [ErrNoShell].
 func LoginShell(programs Programs, user User) (string, error) {
 	shells := commonShells
 	if user.HasShell() {
@@ -40,7 +40,7 @@ func LoginShell(programs Programs, user User) (string, error) {
 	if unusable != nil {
 		return "", unusable
 	}
-	return "", ErrNoShell
+	return "", &ProgramError{Path: shells[0], Cause: ErrNoShell.Error(), Status: StatusNotFound, err: ErrNoShell}
 }
 
 // POSIXShell returns the first shell that understands sh's language and can run,

@@ -32,11 +32,15 @@ func isBareShell(argv []string) bool {
 	return len(argv) == 1 && slices.Contains(shells, path.Base(argv[0]))
 }
 
-// quoteAll makes one line of shell that yields exactly these words.
+// quoteAll makes one line of shell that yields exactly these words. It never starts
+// with a hyphen, which would make it an option behind -c.
 func quoteAll(words []string) string {
 	quoted := make([]string, len(words))
 	for i, word := range words {
 		quoted[i] = quote(word)
+	}
+	if len(words) > 0 && strings.HasPrefix(words[0], "-") {
+		quoted[0] = quoteHard(words[0])
 	}
 	return strings.Join(quoted, " ")
 }
