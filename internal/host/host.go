@@ -6,7 +6,7 @@
 package host
 
 import (
-	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"strings"
@@ -68,29 +68,48 @@ func Detect(env Env) (*Host, error) {
 	h := &Host{Getenv: env.Getenv}
 	arch, ok := platform.FromUname(env.Machine)
 	if !ok {
-		return nil, errors.New("this machine's CPU (" + env.Machine + ") is not supported: containers exist for aarch64, arm, i686, riscv64 and x86_64")
+		return nil, fmt.Errorf("this machine's CPU (%s) is not supported: containers exist for aarch64, arm, i686, riscv64 and x86_64", env.Machine)
 	}
 	h.Arch = arch
 	prefix := withDefault(env.Getenv("TERMUX__PREFIX"), termuxPrefix)
+	var err error
 	if h.Termux = isTermux(env, prefix); h.Termux {
-		h.Prefix = prefix
-		h.Home = withDefault(env.Getenv("TERMUX__HOME"), termuxHome)
-		h.AppPackage = withDefault(env.Getenv("TERMUX_APP__PACKAGE_NAME"), termuxPackage)
-		runtime := filepath.Join(prefix, "var/lib/proot-distro")
-		h.Dirs = Dirs{Runtime: runtime, Cache: filepath.Join(runtime, "cache")}
-		return h, nil
+		err = h.setTermux(prefix)
+	} else {
+		err = h.setLinux(env)
 	}
+	if err != nil {
+		return nil, err
+	}
+	return h, nil
+}
+
+func (h *Host) setTermux(prefix string) error {
+	home := withDefault(h.Getenv("TERMUX__HOME"), termuxHome)
+	for variable, dir := range map[string]string{"TERMUX__PREFIX": prefix, "TERMUX__HOME": home} {
+		if !filepath.IsAbs(dir) {
+			return fmt.Errorf("%s is not an absolute path but %q: correct or unset it", variable, dir)
+		}
+	}
+	h.Prefix, h.Home = filepath.Clean(prefix), filepath.Clean(home)
+	h.AppPackage = withDefault(h.Getenv("TERMUX_APP__PACKAGE_NAME"), termuxPackage)
+	runtime := filepath.Join(h.Prefix, "var/lib/proot-distro")
+	h.Dirs = Dirs{Runtime: runtime, Cache: filepath.Join(runtime, "cache")}
+	return nil
+}
+
+func (h *Host) setLinux(env Env) error {
 	h.Home = env.Getenv("HOME")
 	data, err := xdgDir(env, "XDG_DATA_HOME", ".local/share")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	cache, err := xdgDir(env, "XDG_CACHE_HOME", ".cache")
 	if err != nil {
-		return nil, err
+		return err
 	}
 	h.Dirs = Dirs{Runtime: filepath.Join(data, "proot-distro"), Cache: filepath.Join(cache, "proot-distro")}
-	return h, nil
+	return nil
 }
 
 // isTermux holds when two of three signals do; one alone misleads (a Termux
@@ -117,7 +136,7 @@ func xdgDir(env Env, variable, fallback string) (string, error) {
 	}
 	home := env.Getenv("HOME")
 	if !filepath.IsAbs(home) {
-		return "", errors.New("HOME is not set to an absolute path: set it, or set " + variable)
+		return "", fmt.Errorf("HOME is not set to an absolute path: set it, or set %s", variable)
 	}
 	return filepath.Join(home, fallback), nil
 }
