@@ -18,10 +18,10 @@ build:
 
 # The binary, the pd link, man pages and completions.
 install: build
-	install -d '$(DESTDIR)$(PREFIX)/bin' '$(DESTDIR)$(PREFIX)/share'
+	install -d '$(DESTDIR)$(PREFIX)/bin'
 	install -m 755 bin/proot-distro '$(DESTDIR)$(PREFIX)/bin/proot-distro'
 	ln -sf proot-distro '$(DESTDIR)$(PREFIX)/bin/pd'
-	$(GO) run ./cmd/gendocs --share '$(DESTDIR)$(PREFIX)/share'
+	$(GO) run ./cmd/gendocs '$(DESTDIR)$(PREFIX)'
 
 # A real image from a real registry into a container, and work in it, with each command printed.
 demo: build
@@ -51,7 +51,7 @@ unit-user:
 	scripts/unit-tests-as-user.sh
 
 stories:
-	$(GO) test -timeout 10m ./test/stories
+	$(GO) test -count 1 -timeout 10m ./test/stories
 
 # Ratios against tar and skopeo in the same run; never part of the tests.
 bench: build

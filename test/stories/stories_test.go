@@ -1,0 +1,183 @@
+// Package stories runs test/stories/*.txtar: sessions of a person with the real program, the real proot and a
+// real registry.
+//
+// Each story has a HOME of its own and these variables:
+//
+//	REGISTRY  host:port of a registry with all images of package fixtures; see the command `registry`
+//
+// and, beside testscript's commands, those in the map in [params]. As root the stories run twice, the second time as an
+// ordinary user; the condition [root] tells the two apart.
+package stories
+
+import (
+	"errors"
+	"flag"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"github.com/rogpeppe/go-internal/testscript"
+
+	"proot-distro/test/fixtures"
+)
+
+// What TestMain prepares reaches the tests, and the second run, through these variables.
+const (
+	envBin     = "PD_STORIES_BIN"      // directory of proot-distro and pd
+	envPlain   = "PD_STORIES_REGISTRY" // address of a registry
+	envAuth    = "PD_STORIES_AUTH"     // address of one that asks for a password
+	envStories = "PD_STORIES_DIR"      // a copy of this directory that every user can read
+)
+
+const ordinaryUser = 65534
+
+func TestMain(m *testing.M) {
+	flag.Parse()
+	if os.Getenv(envBin) != "" {
+		os.Exit(m.Run())
+	}
+	code, err := runAll(m)
+	if err != nil {
+		fmt.Fprintln(os.Stderr, "stories:", err)
+		code = 1
+	}
+	os.Exit(code)
+}
+
+// runAll runs the tests as whoever started them and, when that is root, as an ordinary user too.
+func runAll(m *testing.M) (code int, err error) {
+	work, err := os.MkdirTemp("", "pd-stories-")
+	if err != nil {
+		return 1, err
+	}
+	defer os.RemoveAll(work)
+	if err := os.Chmod(work, 0o755); err != nil {
+		return 1, err
+	}
+	stop, err := prepare(work)
+	if err != nil {
+		return 1, err
+	}
+	defer stop()
+	code = m.Run()
+	if os.Getuid() == 0 && code == 0 {
+		fmt.Println("The same stories as an ordinary user:")
+		err = runAsUser(work)
+	}
+	return code, err
+}
+
+// prepare starts the registries, builds the program and copies the stories to where every user can read them.
+func prepare(work string) (stop func(), err error) {
+	storage, err := fixtures.Images()
+	if err != nil {
+		return nil, err
+	}
+	plain, err := fixtures.Serve(storage, fixtures.RegistryOptions{})
+	if err != nil {
+		return nil, err
+	}
+	auth, err := fixtures.Serve(storage, fixtures.RegistryOptions{Auth: true})
+	if err != nil {
+		return nil, errors.Join(err, plain.Close())
+	}
+	stop = func() { _ = errors.Join(plain.Close(), auth.Close()) } // the processes end with this one anyway
+	bin, dir := filepath.Join(work, "bin"), filepath.Join(work, "stories")
+	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "proot-distro"),
+		"proot-distro/cmd/proot-distro").CombinedOutput(); err != nil {
+		return stop, fmt.Errorf("build the program: %w\n%s", err, out)
+	}
+	readme, err := os.ReadFile("../../README.md")
+	if err != nil {
+		return stop, err
+	}
+	err = errors.Join(
+		os.Symlink("proot-distro", filepath.Join(bin, "pd")),
+		os.CopyFS(dir, os.DirFS(".")),
+		os.WriteFile(filepath.Join(dir, "README.md"), readme, 0o644),
+		os.Setenv(envBin, bin), os.Setenv(envStories, dir),
+		os.Setenv(envPlain, plain.Addr), os.Setenv(envAuth, auth.Addr))
+	return stop, err
+}
+
+// runAsUser runs this test binary again without privileges.
+func runAsUser(work string) error {
+	binary, err := os.ReadFile(os.Args[0])
+	if err != nil {
+		return err
+	}
+	copied, home := filepath.Join(work, "stories.test"), filepath.Join(work, "home")
+	if err := errors.Join(os.WriteFile(copied, binary, 0o755), os.Mkdir(home, 0o700),
+		os.Chown(home, ordinaryUser, ordinaryUser)); err != nil {
+		return err
+	}
+	var args []string
+	for _, a := range os.Args[1:] {
+		if !strings.HasPrefix(a, "-test.testlogfile") { // in a directory of root's
+			args = append(args, a)
+		}
+	}
+	cmd := exec.Command(copied, args...)
+	cmd.Dir = os.Getenv(envStories)
+	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "XDG_CACHE_HOME=", "XDG_DATA_HOME=")
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
+	if err := cmd.Run(); err != nil {
+		return fmt.Errorf("as an ordinary user: %w", err)
+	}
+	return nil
+}
+
+func TestStories(t *testing.T) {
+	testscript.Run(t, params(os.Getenv(envStories)))
+}
+
+func params(dir string) testscript.Params {
+	return testscript.Params{
+		Dir:                 dir,
+		Setup:               setup,
+		RequireExplicitExec: true,
+		RequireUniqueNames:  true,
+		Condition: func(cond string) (bool, error) {
+			if cond == "root" {
+				return os.Getuid() == 0, nil
+			}
+			return false, fmt.Errorf("unknown condition %q", cond)
+		},
+		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"exits":        cmdExits,
+			"hub":          cmdHub,
+			"registry":     cmdRegistry,
+			"serve":        cmdServe,
+			"survives":     cmdSurvives,
+			"terminal":     cmdTerminal,
+			"tree-compare": cmdTreeCompare,
+			"until":        cmdUntil,
+		},
+	}
+}
+
+// setup gives a story a HOME, the program in its PATH and a registry.
+func setup(env *testscript.Env) error {
+	home := filepath.Join(env.WorkDir, "home")
+	if err := os.Mkdir(home, 0o755); err != nil {
+		return err
+	}
+	env.Setenv("HOME", home)
+	env.Setenv("PATH", os.Getenv(envBin)+":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+	env.Setenv("LANG", "C.UTF-8")
+	env.Setenv("CONTAINERS", filepath.Join(home, ".local/share/proot-distro/containers"))
+	env.Setenv("CACHE", filepath.Join(home, ".cache/proot-distro"))
+	reg, err := newRegistry(os.Getenv(envPlain), os.Getenv(envAuth))
+	if err != nil {
+		return err
+	}
+	env.Defer(reg.stop)
+	env.Values[registryKey{}] = reg
+	env.Setenv("REGISTRY", reg.addr)
+	return nil
+}
