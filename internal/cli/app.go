@@ -68,11 +68,11 @@ func (a *App) Cache() (*image.Cache, error) {
 	return image.OpenCache(h.Dirs)
 }
 
-// ReleaseSignals leaves ^C and ^\ to a guest that has the terminal: they do
-// not end this process from now on.
+// ReleaseSignals gives signals their usual effect again, before the guest takes
+// the terminal. They are not ignored: the guest would inherit that.
 func (a *App) ReleaseSignals() {
 	if a.watch != nil {
-		a.watch.release()
+		a.watch.stop()
 	}
 }
 

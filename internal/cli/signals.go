@@ -53,10 +53,3 @@ func (w *signalWatch) stop() {
 		close(w.ended)
 	})
 }
-
-// release stops watching and ignores the keyboard's signals: the kernel sends
-// them to the guest too, for which they are meant.
-func (w *signalWatch) release() {
-	signal.Ignore(unix.SIGINT, unix.SIGQUIT)
-	w.stop()
-}

@@ -169,7 +169,7 @@ func takesInner(cmd *cobra.Command) bool { return strings.Contains(cmd.Use, "[--
 // which stands after "--".
 func splitInner(cmd *cobra.Command, args []string) (own, inner []string) {
 	if dash := cmd.ArgsLenAtDash(); dash >= 0 && takesInner(cmd) {
-		return args[:dash], args[dash:]
+		return args[:dash:dash], args[dash:]
 	}
 	return args, nil
 }
