@@ -6,7 +6,6 @@ import (
 	"os"
 	"path"
 	"path/filepath"
-	"strings"
 
 	"proot-distro/internal/oci"
 	"proot-distro/internal/rootfs"
@@ -137,13 +136,6 @@ func (c *Container) Commit() error {
 func (c *Container) Remove(o rootfs.RemoveOptions) error {
 	if c.mode != Exclusive || c.uncommitted {
 		return fmt.Errorf("remove container %q: it is not locked exclusively", c.Name)
-	}
-	if tell := o.OnRemove; tell != nil {
-		o.OnRemove = func(p string) {
-			if p, ok := strings.CutPrefix(p, "/"+c.state.removed(c.Name)+"/"); ok {
-				tell("/" + p)
-			}
-		}
 	}
 	if err := c.state.discard(c.Name, c.dir, o); err != nil {
 		return c.state.failed("remove", c.Name, err)

@@ -65,9 +65,6 @@ func (t *state) lock(name string, mode LockMode, command string) (*os.File, erro
 		how = unix.LOCK_EX
 	}
 	held, err := tryFlock(f, how)
-	if err == nil && held {
-		err = writeHolder(f, command)
-	}
 	if err != nil {
 		f.Close()
 		return nil, t.failed("lock", name, err)
@@ -78,6 +75,7 @@ func (t *state) lock(name string, mode LockMode, command string) (*os.File, erro
 		f.Close()
 		return nil, busy
 	}
+	writeHolder(f, command)
 	return f, nil
 }
 
@@ -110,13 +108,13 @@ func tryFlock(f *os.File, how int) (bool, error) {
 }
 
 // writeHolder leaves "<pid> <command>" for others to report. Of several
-// holders of a shared lock the last one is named.
-func writeHolder(f *os.File, command string) error {
+// holders of a shared lock the last one is named. It is a hint, and so nothing
+// fails with it: on a full disk a container can still be removed.
+func writeHolder(f *os.File, command string) {
 	text := fmt.Sprintf("%d %s", os.Getpid(), command)
-	if _, err := f.WriteAt([]byte(text), 0); err != nil {
-		return err
+	if _, err := f.WriteAt([]byte(text), 0); err == nil {
+		_ = f.Truncate(int64(len(text)))
 	}
-	return f.Truncate(int64(len(text)))
 }
 
 // maxHolder limits what is read of a lock file, in bytes.

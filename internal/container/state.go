@@ -7,6 +7,9 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"strings"
+
+	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/host"
 	"proot-distro/internal/rootfs"
@@ -171,8 +174,19 @@ func (t *state) discard(name, dir string, o rootfs.RemoveOptions) error {
 	if err := t.RemoveAll(trash, rootfs.RemoveOptions{}); err != nil {
 		return err
 	}
-	if err := t.move(dir, trash); err != nil {
+	err := t.move(dir, trash)
+	if errors.Is(err, unix.ENOSPC) || errors.Is(err, unix.EDQUOT) {
+		trash, err = dir, nil // no room even for a name, and deleting is the cure
+	}
+	if err != nil {
 		return err
+	}
+	if tell := o.OnRemove; tell != nil {
+		o.OnRemove = func(p string) {
+			if below, ok := strings.CutPrefix(p, "/"+trash+"/"); ok {
+				tell("/" + below)
+			}
+		}
 	}
 	return t.RemoveAll(trash, o)
 }

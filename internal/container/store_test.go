@@ -12,6 +12,7 @@ import (
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/host"
 	"proot-distro/internal/oci"
@@ -429,6 +430,41 @@ func TestLockedDirectory(t *testing.T) {
 		t.Errorf("Names: %v", got)
 	}
 	noStaging(t, dirs)
+}
+
+// On a disk without room for a single file a container can still be removed.
+func TestRemoveOnFullDisk(t *testing.T) {
+	if os.Getuid() != 0 {
+		t.Skip("only root can mount a small file system")
+	}
+	s, dirs := newStore(t)
+	if err := os.MkdirAll(dirs.Runtime, 0o700); err != nil {
+		t.Fatal(err)
+	}
+	if err := unix.Mount("tmpfs", dirs.Runtime, "tmpfs", 0, "nr_inodes=20"); err != nil {
+		t.Skipf("mounting is not allowed here: %v", err)
+	}
+	t.Cleanup(func() { _ = unix.Unmount(dirs.Runtime, unix.MNT_DETACH) })
+	plant(t, dirs.Runtime, map[string]string{"containers/debian/rootfs/file": "x", "locks/debian.lock": ""})
+	for i := 0; ; i++ {
+		err := os.WriteFile(filepath.Join(dirs.Runtime, "containers/debian/rootfs", fmt.Sprint(i)), nil, 0o600)
+		if errors.Is(err, unix.ENOSPC) {
+			break
+		} else if err != nil {
+			t.Fatal(err)
+		}
+	}
+	c, err := s.Open("debian", Exclusive, "remove")
+	if err != nil {
+		t.Fatal(err)
+	}
+	told := 0
+	if err := errors.Join(c.Remove(rootfs.RemoveOptions{OnRemove: func(string) { told++ }}), c.Close()); err != nil {
+		t.Fatal(err)
+	}
+	if got := names(t, s); len(got) != 0 || told < 10 {
+		t.Errorf("Names: %v, %d removals told", got, told)
+	}
 }
 
 func TestOrdersThatNeedTheExclusiveLock(t *testing.T) {
