@@ -7,10 +7,14 @@ import (
 
 // table lists every command in the order of the help text.
 var table = []func(*App) *cobra.Command{
+	newInstallCommand,
+	newLoginCommand,
+	newRunCommand,
 	newListCommand,
 	newRemoveCommand,
 	newPsCommand,
 	newKillCommand,
+	newSearchCommand,
 	newHelpCommand,
 	newCompletionCommand,
 }

@@ -1,0 +1,190 @@
+package cli
+
+import (
+	"fmt"
+	"os"
+	"os/exec"
+	"slices"
+	"strings"
+	"syscall"
+	"time"
+
+	"github.com/spf13/cobra"
+
+	"proot-distro/internal/container"
+	"proot-distro/internal/engine"
+	"proot-distro/internal/engine/proot"
+	"proot-distro/internal/platform"
+	"proot-distro/internal/session"
+)
+
+// sessionOptions are the options of login and run.
+type sessionOptions struct {
+	wishes      session.Options
+	emulator    string
+	getProotCmd bool
+	detach      bool
+	command     []string // what stands after --
+}
+
+// sessionRequest is one session to start.
+type sessionRequest struct {
+	verb      string // login or run
+	container string
+	options   sessionOptions
+	compose   func(*session.Session, session.Options) (engine.Spec, error)
+}
+
+func (a *App) sessionFlags(cmd *cobra.Command, o *sessionOptions) {
+	f, w := cmd.Flags(), &o.wishes
+	f.StringVarP(&w.User, "user", "u", "", "become `USER`: a name, a UID, NAME:GROUP or UID:GID (default root)")
+	f.BoolVarP(&w.RedirectPorts, "redirect-ports", "P", false, "move privileged ports up: 22 becomes 2022, 80 becomes 2080")
+	f.BoolVar(&w.SharedHome, "shared-home", false, "see the host's home directory in place of the user's")
+	f.StringArrayVarP(&w.Binds, "bind", "b", nil, "make the host's `SRC[:DST]` visible in the container (repeatable)")
+	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
+	f.StringVar(&w.Kernel, "kernel", "", "let uname -r say `STRING`")
+	f.StringVar(&w.Hostname, "hostname", "", "let the hostname be `STRING`")
+	f.StringVarP(&w.WorkDir, "work-dir", "w", "", "start in `PATH` of the container")
+	f.StringArrayVarP(&w.Env, "env", "e", nil, "set `VAR=VALUE` in the container; VAR alone takes the host's value (repeatable)")
+	f.BoolVarP(&o.detach, "detach", "d", false, "stay in the background, with no input and no output; print the process ID")
+	f.BoolVar(&o.getProotCmd, "get-proot-cmd", false, "print the proot command line and exit")
+	_ = cmd.MarkFlagFilename("emulator")
+	_ = cmd.MarkFlagDirname("bind")
+}
+
+// runSession opens the container, composes what is to run, prepares the engine and
+// becomes the guest.
+func (a *App) runSession(req sessionRequest) error {
+	c, err := a.openContainer(req)
+	if err != nil {
+		return err
+	}
+	defer c.Close()
+	return SessionError(a.startSession(c, req))
+}
+
+// openContainer takes the shared lock, which goes on to the guest.
+func (a *App) openContainer(req sessionRequest) (*container.Container, error) {
+	store, err := a.Store()
+	if err != nil {
+		return nil, err
+	}
+	return store.Open(req.container, container.Shared, req.verb)
+}
+
+func (a *App) startSession(c *container.Container, req sessionRequest) error {
+	h, err := a.Host()
+	if err != nil {
+		return err
+	}
+	s, err := session.Open(c, h, a.UI)
+	if err != nil {
+		return err
+	}
+	defer s.Close()
+	wishes := req.options.wishes
+	wishes.FindEmulator = func(guest platform.Arch) (string, error) {
+		return proot.FindEmulator(h, guest, req.options.emulator, exec.LookPath)
+	}
+	spec, err := req.compose(s, wishes)
+	if err != nil {
+		return err
+	}
+	eng, err := proot.New(proot.Config{Host: h, Reporter: a.UI})
+	if err != nil {
+		return err
+	}
+	process, err := eng.Prepare(spec)
+	if err != nil {
+		return err
+	}
+	if req.options.getProotCmd {
+		a.UI.Print(process.(*proot.Process).CommandLine() + "\n")
+		return nil
+	}
+	if err := s.Prepare(spec); err != nil {
+		return err
+	}
+	detached := a.Getenv(detachedEnv) != ""
+	if req.options.detach && !detached {
+		return a.detach()
+	}
+	return a.become(c, process, container.Session{
+		PID: os.Getpid(), Container: c.Name, Command: spec.Argv, Engine: eng.Name(), Arch: spec.Arch,
+		User: userName(spec), Started: time.Now(), Detached: detached,
+	})
+}
+
+// become registers the session and gives this process to the guest. Lock and
+// registration are open files that live as long as the guest does.
+func (a *App) become(c *container.Container, process engine.Process, entry container.Session) error {
+	store, err := a.Store()
+	if err != nil {
+		return err
+	}
+	registered, err := store.Register(entry)
+	if err != nil {
+		return err
+	}
+	defer registered.Close()
+	a.ReleaseSignals()
+	status, err := process.Exec([]*os.File{c.LockFile(), registered})
+	if err != nil {
+		return err
+	}
+	return GuestStatus(status)
+}
+
+// userName is what the guest calls its user.
+func userName(spec engine.Spec) string {
+	for _, entry := range spec.Env {
+		if name, ok := strings.CutPrefix(entry, "USER="); ok {
+			return name
+		}
+	}
+	return fmt.Sprint(spec.User.UID)
+}
+
+// detachedEnv marks the background copy of this program: it has the same
+// command line.
+const detachedEnv = "PD_DETACHED"
+
+// detach starts this program once more in a session of its own (setsid(2)) with
+// nothing to read and nowhere to write, and waits until the guest is
+// registered. What could go wrong has been checked by the caller already.
+func (a *App) detach() error {
+	self, err := os.Executable()
+	if err != nil {
+		return fmt.Errorf("find this program: %w", err)
+	}
+	child := exec.Command(self, a.args...)
+	child.Env = append(os.Environ(), detachedEnv+"=1")
+	child.SysProcAttr = &syscall.SysProcAttr{Setsid: true}
+	if err := child.Start(); err != nil {
+		return fmt.Errorf("start in the background: %w", err)
+	}
+	ended := make(chan error, 1)
+	go func() { ended <- child.Wait() }()
+	for !a.registered(child.Process.Pid) {
+		select {
+		case err := <-ended:
+			if err == nil {
+				a.UI.Line(fmt.Sprint(child.Process.Pid))
+				return nil
+			}
+			return fmt.Errorf("the session ended at once (%w): run it without --detach to see why", err)
+		case <-time.After(5 * time.Millisecond):
+		}
+	}
+	a.UI.Line(fmt.Sprint(child.Process.Pid))
+	return nil
+}
+
+func (a *App) registered(pid int) bool {
+	store, err := a.Store()
+	if err != nil {
+		return false
+	}
+	sessions, err := store.Sessions()
+	return err == nil && slices.ContainsFunc(sessions, func(s container.Session) bool { return s.PID == pid })
+}
