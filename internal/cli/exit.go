@@ -7,6 +7,7 @@ import (
 	"proot-distro/internal/container"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/image"
+	"proot-distro/internal/registry"
 )
 
 // Exit codes of the program itself. Login and run give the guest's own code.
@@ -86,6 +87,7 @@ func exitCode(err error) int {
 		notFound *container.NotFoundError
 		busy     *container.BusyError
 		missing  *missingError
+		remote   *registry.Error
 	)
 	switch {
 	case err == nil:
@@ -102,6 +104,8 @@ func exitCode(err error) int {
 		return exitNotFound
 	case errors.As(err, &busy), errors.Is(err, image.ErrBusy):
 		return exitBusy
+	case errors.As(err, &remote):
+		return registryExitCode(remote)
 	case errors.As(err, &session):
 		return exitSession
 	}

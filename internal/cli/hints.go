@@ -7,6 +7,8 @@ import (
 	"syscall"
 
 	"proot-distro/internal/container"
+	"proot-distro/internal/guest"
+	"proot-distro/internal/registry"
 	"proot-distro/internal/ui"
 )
 
@@ -68,6 +70,7 @@ func (a *App) hints(err error) []string {
 		exists   *container.ExistsError
 		busy     *container.BusyError
 		missing  *missingError
+		remote   *registry.Error
 	)
 	switch {
 	case errors.As(err, &notFound):
@@ -79,6 +82,10 @@ func (a *App) hints(err error) []string {
 		return []string{fmt.Sprintf("'%s %s' shows what there is.", a.Program, missing.hint)}
 	case errors.As(err, &busy):
 		return []string{fmt.Sprintf("Wait until it has ended; '%s ps' lists running sessions.", a.Program)}
+	case errors.As(err, &remote):
+		return a.registryHints(remote)
+	case errors.Is(err, guest.ErrNoShell):
+		return []string{fmt.Sprintf("'%s run CONTAINER -- PROGRAM' starts a program without a shell.", a.Program)}
 	case errors.Is(err, syscall.ENOSPC):
 		return []string{fmt.Sprintf("The disk is full: make room; '%s list --image' shows what the cache holds.", a.Program)}
 	}

@@ -1,0 +1,81 @@
+package cli
+
+import (
+	"fmt"
+	"path"
+
+	"proot-distro/internal/oci"
+	"proot-distro/internal/registry"
+	"proot-distro/internal/ui"
+)
+
+// registryExitCode tells a name that does not exist from a registry that does not
+// work.
+func registryExitCode(err *registry.Error) int {
+	switch err.Kind {
+	case registry.NotFound, registry.NoPlatform:
+		return exitNotFound
+	case registry.Unsupported:
+		return exitFailure
+	}
+	return exitNetwork
+}
+
+// registryHints says what to do when a registry did not give what was asked for.
+func (a *App) registryHints(err *registry.Error) []string {
+	const credentials = "Credentials are taken from PD_DOCKER_AUTH=user:password, or from ~/.docker/config.json."
+	switch err.Kind {
+	case registry.DNS, registry.Network, registry.Timeout, registry.Refused:
+		return []string{fmt.Sprintf("Check the network and the registry's name. What '%s list --image' shows installs without it.", a.Program)}
+	case registry.TLS:
+		return []string{"If you trust this registry and the way to it nevertheless: --allow-insecure"}
+	case registry.Unauthorized:
+		if err.Credentials {
+			return []string{credentials}
+		}
+		return append(a.otherImage(err), credentials)
+	case registry.Forbidden:
+		return []string{credentials}
+	case registry.NotFound:
+		if err.Missing == registry.MissingTag && err.Registry == oci.DockerHub {
+			return []string{fmt.Sprintf("Its tags are listed at %s/tags", hubPage(err.Repository))}
+		}
+		return a.otherImage(err)
+	case registry.RateLimited:
+		if !err.Credentials {
+			return []string{"Registries allow more to those who log in. " + credentials}
+		}
+	case registry.BadDigest:
+		return []string{"What was damaged is not kept; try again."}
+	case registry.NoPlatform:
+		return []string{"Another architecture can be chosen with --architecture; it runs through qemu-user."}
+	}
+	return nil
+}
+
+// wellKnown are the images that people most likely mean when they mistype a name
+// on Docker Hub.
+var wellKnown = []string{
+	"almalinux", "alpine", "amazonlinux", "archlinux", "busybox", "caddy", "debian", "eclipse-temurin", "fedora",
+	"golang", "haproxy", "hello-world", "httpd", "mariadb", "memcached", "mongo", "mysql", "nextcloud", "nginx", "node",
+	"openjdk", "oraclelinux", "perl", "php", "postgres", "python", "redis", "rockylinux", "ruby", "rust", "ubuntu",
+}
+
+// otherImage suggests the name that was meant, or where to look for it.
+func (a *App) otherImage(err *registry.Error) []string {
+	name := path.Base(err.Repository)
+	if err.Registry != oci.DockerHub {
+		return []string{fmt.Sprintf("Check the name; on Docker Hub: %s search %s", a.Program, ui.ShellQuote(name))}
+	}
+	if near := nearest(name, wellKnown); near != "" && near != name {
+		return []string{fmt.Sprintf("Did you mean '%s'? To look for others: %s search %s", near, a.Program, ui.ShellQuote(name))}
+	}
+	return []string{fmt.Sprintf("To find its name: %s search %s", a.Program, ui.ShellQuote(name))}
+}
+
+func hubPage(repository string) string {
+	if dir, name := path.Split(repository); dir == "library/" {
+		return "https://hub.docker.com/_/" + name
+	}
+	return "https://hub.docker.com/r/" + repository
+}
