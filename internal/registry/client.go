@@ -1,0 +1,245 @@
+package registry
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"net/http"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
+
+	"proot-distro/internal/image"
+	"proot-distro/internal/oci"
+)
+
+// client speaks the OCI distribution protocol with one repository.
+type client struct {
+	ref  oci.Ref
+	base string // "https://registry-1.docker.io/v2/"
+	host string // host[:port] in base
+	http *http.Client
+	auth *authorizer
+	pace pace
+}
+
+// pace is how patient a client is.
+type pace struct {
+	stall time.Duration // a body of which nothing comes for so long is cut off
+	tries int           // in a row without progress
+	pause time.Duration // before the second try; doubles
+}
+
+var usualPace = pace{stall: 45 * time.Second, tries: 5, pause: 500 * time.Millisecond}
+
+// wait sleeps before try n (from 1), or as long as the registry asked for.
+func (p pace) wait(ctx context.Context, n int, asked time.Duration) error {
+	delay := min(p.pause<<(n-1), 16*p.pause)
+	select {
+	case <-ctx.Done():
+		return context.Cause(ctx)
+	case <-time.After(max(delay, asked)):
+		return nil
+	}
+}
+
+// patience is the longest time a registry may ask us to wait before we give up
+// and tell the user.
+const patience = 20 * time.Second
+
+// connect prepares a client. It sends no request, unless it must find out whether a
+// registry that may speak plain http does.
+func connect(ctx context.Context, req Request, actions string) (*client, error) {
+	c := &client{ref: req.Ref, host: req.Ref.Registry, pace: req.pace}
+	if c.pace == (pace{}) {
+		c.pace = usualPace
+	}
+	if c.host == oci.DockerHub {
+		c.host = "registry-1.docker.io"
+	}
+	insecure := req.Insecure || req.Ref.Loopback()
+	inner := req.Transport
+	if inner == nil {
+		inner = newTransport(insecure)
+	}
+	c.auth = &authorizer{
+		inner:    &courteous{inner: inner, userAgent: userAgent(req.Version), stall: c.pace.stall},
+		registry: req.Ref.Registry, host: c.host,
+		scope: "repository:" + req.Ref.Repository + ":" + actions,
+		auth:  req.Auth, report: req.Report,
+	}
+	c.http = &http.Client{Transport: c.auth, CheckRedirect: checkRedirect}
+	scheme := "https"
+	if insecure {
+		var err error
+		if scheme, err = c.probe(ctx); err != nil {
+			return nil, c.explain(err, "", MissingUnknown)
+		}
+		c.auth.plain = scheme == "http"
+	}
+	c.base = scheme + "://" + c.host + "/v2/"
+	return c, nil
+}
+
+func userAgent(version string) string { return "proot-distro/" + cmp.Or(version, "unknown") }
+
+// probe tells whether the registry speaks https or only plain http. Any answer will do;
+// it is not asked with credentials.
+func (c *client) probe(ctx context.Context) (scheme string, err error) {
+	direct := &http.Client{Transport: c.auth.inner, CheckRedirect: func(*http.Request, []*http.Request) error { return http.ErrUseLastResponse }}
+	var first error
+	for _, scheme := range []string{"https", "http"} {
+		req, err := http.NewRequestWithContext(ctx, http.MethodGet, scheme+"://"+c.host+"/v2/", nil)
+		if err != nil {
+			return "", faultf(Protocol, "bad registry name: %w", err)
+		}
+		resp, err := direct.Do(req)
+		if err == nil {
+			_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
+			resp.Body.Close()
+			return scheme, nil
+		}
+		if ctx.Err() != nil {
+			return "", context.Cause(ctx)
+		}
+		first = cmp.Or(first, err)
+	}
+	return "", first
+}
+
+// request sends one request for a path below the repository. An answer whose status
+// is not wanted is a *statusError.
+func (c *client) request(ctx context.Context, method, path string, header http.Header, wanted ...int) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, c.base+c.ref.Repository+"/"+path, nil)
+	if err != nil {
+		return nil, faultf(Protocol, "bad address: %w", err)
+	}
+	for key, values := range header {
+		req.Header[key] = values
+	}
+	resp, err := c.http.Do(req)
+	if err != nil {
+		if ctx.Err() != nil {
+			err = context.Cause(ctx)
+		}
+		return nil, err
+	}
+	for _, code := range wanted {
+		if resp.StatusCode == code {
+			return resp, nil
+		}
+	}
+	return nil, newStatusError(resp)
+}
+
+// retryable reports whether trying again may help, and how long the registry wants us
+// to wait before.
+func retryable(err error) (bool, time.Duration) {
+	if errors.Is(err, context.Canceled) || isLocal(err) {
+		return false, 0
+	}
+	switch kindOf(err) {
+	case Timeout, Network, Server:
+	case RateLimited:
+		// Without a time it is most likely a quota of hours.
+		status := new(statusError)
+		ok := errors.As(err, &status) && status.retryAfter > 0 && status.retryAfter <= patience
+		return ok, status.retryAfter
+	default:
+		return false, 0
+	}
+	if status := new(statusError); errors.As(err, &status) {
+		return status.retryAfter <= patience, status.retryAfter
+	}
+	return true, 0
+}
+
+// get fetches a small document, trying again where that may help.
+func (c *client) get(ctx context.Context, path string, header http.Header, limit int64) (data []byte, mediaType string, err error) {
+	for n := 1; ; n++ {
+		data, mediaType, err = c.getOnce(ctx, path, header, limit)
+		if err == nil {
+			return data, mediaType, nil
+		}
+		again, asked := retryable(err)
+		if !again || n >= min(3, c.pace.tries) {
+			return data, mediaType, err
+		}
+		if werr := c.pace.wait(ctx, n, asked); werr != nil {
+			return nil, "", werr
+		}
+	}
+}
+
+func (c *client) getOnce(ctx context.Context, path string, header http.Header, limit int64) ([]byte, string, error) {
+	resp, err := c.request(ctx, http.MethodGet, path, header, http.StatusOK)
+	if err != nil {
+		return nil, "", err
+	}
+	defer resp.Body.Close()
+	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
+	if err != nil {
+		return nil, "", err
+	}
+	if int64(len(data)) > limit {
+		return nil, "", faultf(TooLarge, "%s is larger than %d bytes", path, limit)
+	}
+	return data, resp.Header.Get("Content-Type"), nil
+}
+
+// manifest fetches a manifest or index by tag or digest; a digest is verified.
+func (c *client) manifest(ctx context.Context, reference string) (data []byte, mediaType string, err error) {
+	data, mediaType, err = c.get(ctx, "manifests/"+reference, http.Header{"Accept": oci.ManifestTypes()}, oci.MaxManifestSize)
+	if err != nil {
+		return nil, "", err
+	}
+	if want, derr := oci.ParseDigest(reference); derr == nil {
+		err = verify("manifest", data, want)
+	}
+	return data, mediaType, err
+}
+
+// config fetches an image config.
+func (c *client) config(ctx context.Context, d v1.Descriptor) ([]byte, error) {
+	data, _, err := c.get(ctx, "blobs/"+d.Digest.String(), nil, min(d.Size, oci.MaxConfigSize))
+	if err != nil {
+		return nil, err
+	}
+	return data, verify("image config", data, d.Digest)
+}
+
+func verify(what string, data []byte, want digest.Digest) error {
+	if got := digest.FromBytes(data); got != want {
+		return &image.DigestError{What: what, Want: string(want), Got: string(got)}
+	}
+	return nil
+}
+
+// has asks whether the repository still holds a blob.
+func (c *client) has(ctx context.Context, d v1.Descriptor) (bool, error) {
+	resp, err := c.request(ctx, http.MethodHead, "blobs/"+d.Digest.String(), nil, http.StatusOK)
+	if err == nil {
+		return true, resp.Body.Close()
+	}
+	status := new(statusError)
+	if !errors.As(err, &status) {
+		return false, err
+	}
+	// Some CDNs know only GET: everything but a clear no counts as yes.
+	return status.code != http.StatusNotFound, nil
+}
+
+// blob asks for the bytes of a blob from offset on. The answer is 206, 200 (the
+// whole blob all the same) or 416.
+func (c *client) blob(ctx context.Context, d v1.Descriptor, offset int64) (*http.Response, error) {
+	header := http.Header{}
+	wanted := []int{http.StatusOK}
+	if offset > 0 {
+		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
+		wanted = append(wanted, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
+	}
+	return c.request(ctx, http.MethodGet, "blobs/"+d.Digest.String(), header, wanted...)
+}
