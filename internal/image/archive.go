@@ -82,9 +82,14 @@ func fromArchive(ctx context.Context, path string, arch platform.Arch, cache *Ca
 func imageRef(names []string) string {
 	for _, name := range names {
 		odd := strings.ContainsFunc(name, func(r rune) bool { return !unicode.IsGraphic(r) || unicode.IsSpace(r) })
-		if name != "" && len(name) <= maxImageRef && utf8.ValidString(name) && !odd {
-			return name
+		if name == "" || len(name) > maxImageRef || !utf8.ValidString(name) || odd {
+			continue
 		}
+		// Tools other than Docker spell its registry out.
+		if ref, err := oci.ParseRef(name); err == nil && strings.HasPrefix(name, "docker.io/") {
+			return ref.String()
+		}
+		return name
 	}
 	return names[len(names)-1]
 }

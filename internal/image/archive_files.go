@@ -229,7 +229,7 @@ func (t *tarFiles) scan(tr *tar.Reader, keep func(*tar.Reader) (offset int64, er
 		header, err := tr.Next()
 		if err == io.EOF {
 			return nil
-		} else if err != nil && !hinted {
+		} else if err != nil && !hinted && isTarProblem(err) {
 			return ErrNotImage // whoever reads it as something else will meet the error again
 		} else if err != nil {
 			return archiveProblem(err)
@@ -300,13 +300,18 @@ func isSparse(header *tar.Header) bool {
 	return false
 }
 
-// archiveProblem words an error of reading a tar archive.
+// isTarProblem tells errors of the tar format from those of reading and decompressing.
+func isTarProblem(err error) bool {
+	return errors.Is(err, tar.ErrHeader) || err == io.ErrUnexpectedEOF
+}
+
+// archiveProblem words an error of the tar format.
 func archiveProblem(err error) error {
 	switch {
+	case !isTarProblem(err):
+		return err
 	case errors.Is(err, tar.ErrHeader):
 		return errors.New("the tar archive is corrupt")
-	case errors.Is(err, io.ErrUnexpectedEOF):
-		return errors.New("the tar archive is truncated")
 	}
-	return err
+	return errors.New("the tar archive is truncated")
 }
