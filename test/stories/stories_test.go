@@ -169,6 +169,7 @@ func setup(env *testscript.Env) error {
 	}
 	env.Setenv("HOME", home)
 	env.Setenv("PATH", os.Getenv(envBin)+":/usr/local/bin:/usr/bin:/bin:/usr/sbin:/sbin")
+	env.Setenv("BIN", os.Getenv(envBin))
 	env.Setenv("LANG", "C.UTF-8")
 	env.Setenv("CONTAINERS", filepath.Join(home, ".local/share/proot-distro/containers"))
 	env.Setenv("CACHE", filepath.Join(home, ".cache/proot-distro"))

@@ -69,7 +69,7 @@ type side func(round int) (cost, error)
 // cost is what a command took.
 type cost struct {
 	wall time.Duration
-	rss  int64 // KiB, the peak of one process
+	rss  int64 // MiB, the peak of one process
 }
 
 // compare runs both sides in turn, the first one first in every other round.
@@ -93,8 +93,8 @@ func (b *bench) compare(label, goal string, ours, theirs side) error {
 		ratios = append(ratios, costs[0].wall.Seconds()/costs[1].wall.Seconds())
 	}
 	slices.Sort(ratios)
-	fmt.Printf("%-46s %7.2f %8.2f–%-6.2f %8s %6.1f MiB   (%.3f s : %.3f s)\n", label, median(ratios), ratios[0],
-		ratios[len(ratios)-1], goal, float64(rss)/1024, median(times[0]), median(times[1]))
+	fmt.Printf("%-46s %7.2f %8.2f–%-6.2f %8s %6d MiB   (%.3f s : %.3f s)\n", label, median(ratios), ratios[0],
+		ratios[len(ratios)-1], goal, rss, median(times[0]), median(times[1]))
 	return nil
 }
 
