@@ -32,6 +32,9 @@ func (d *Dir) Close() error {
 // Fd gives the directory's descriptor, opened with O_PATH and valid until Close.
 func (d *Dir) Fd() int { return d.fd }
 
+// Path gives the directory's path in the tree, "/usr/bin", when it was opened.
+func (d *Dir) Path() string { return d.path("") }
+
 // own gives a Dir that the caller may keep.
 func (d *Dir) own() (*Dir, error) {
 	if !d.shared {

@@ -72,6 +72,7 @@ type FS struct {
 	root  Dir
 	path  string
 	links Links
+	view  bool // of a tree that somebody else closes
 }
 
 // Info describes an entry, as lstat(2) does.
@@ -99,8 +100,17 @@ func Open(dir string, links Links) (*FS, error) {
 	return &FS{root: Dir{fd: fd, shared: true}, path: dir, links: links}, nil
 }
 
+// View gives the same tree with another meaning of links. It needs no Close, and
+// is valid until t is closed.
+func (t *FS) View(links Links) *FS {
+	return &FS{root: t.root, path: t.path, links: links, view: true}
+}
+
 // Close releases the tree. Directories opened in it stay open.
 func (t *FS) Close() error {
+	if t.view {
+		return nil
+	}
 	t.root.shared = false
 	return t.root.Close()
 }
