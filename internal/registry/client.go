@@ -182,7 +182,7 @@ func (c *client) getOnce(ctx context.Context, path string, header http.Header, l
 	defer resp.Body.Close()
 	data, err := io.ReadAll(io.LimitReader(resp.Body, limit+1))
 	if err != nil {
-		return nil, "", err
+		return nil, "", broken(err)
 	}
 	if int64(len(data)) > limit {
 		return nil, "", faultf(TooLarge, "%s is larger than %d bytes", path, limit)

@@ -278,10 +278,3 @@ func (t *transfer) copy(body io.Reader) error {
 		}
 	}
 }
-
-func broken(err error) error {
-	if err == io.EOF { // a clean end in the wrong place
-		return io.ErrUnexpectedEOF
-	}
-	return err
-}

@@ -205,7 +205,7 @@ func faultf(kind Kind, format string, args ...any) error {
 // failures of this machine's disk stay what they are.
 func (c *client) explain(err error, reference string, missing Missing) error {
 	var done *Error
-	if err == nil || errors.As(err, &done) || errors.Is(err, context.Canceled) || isLocal(err) {
+	if err == nil || errors.As(err, &done) || errors.Is(err, context.Canceled) || isLocal(err) || kindOf(err) == notOurs {
 		return err
 	}
 	e := &Error{Registry: c.ref.Registry, Repository: c.ref.Repository, Reference: reference, Host: c.ref.Registry, Err: err}
@@ -281,10 +281,24 @@ func kindOf(err error) Kind {
 	if op := new(net.OpError); errors.As(err, &op) || errors.Is(err, io.ErrUnexpectedEOF) || errors.Is(err, io.EOF) {
 		return Network
 	}
-	if strings.Contains(err.Error(), "http2: ") || strings.Contains(err.Error(), "stream error") {
-		return Network
+	if u := new(url.Error); errors.As(err, &u) {
+		return Protocol
 	}
-	return Protocol
+	return notOurs
+}
+
+// notOurs is the kind of errors that a registry did not cause, such as those of files.
+const notOurs Kind = -1
+
+// broken is the error of reading a body, of which net/http has many without a type.
+func broken(err error) error {
+	switch {
+	case err == io.EOF: // a clean end in the wrong place
+		return io.ErrUnexpectedEOF
+	case kindOf(err) == notOurs && !errors.Is(err, context.Canceled):
+		return &fault{Network, err}
+	}
+	return err
 }
 
 func kindOfStatus(code int) Kind {
