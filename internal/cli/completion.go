@@ -30,6 +30,18 @@ func newCompletionCommand(a *App) *cobra.Command {
 	}
 }
 
+// cobra's script splits the command line with a function of the bash-completion
+// package; without the package it shall work too, but for words with a colon.
+const (
+	bashWords      = `    _get_comp_words_by_ref "$@" cur prev words cword`
+	bashWordsAlone = `    if declare -F _get_comp_words_by_ref >/dev/null; then
+    ` + bashWords + `
+    else
+        words=("${COMP_WORDS[@]}") cword=$COMP_CWORD
+        cur=${words[cword]} prev=${words[cword-1]}
+    fi`
+)
+
 // WriteCompletion writes the completion script for a shell: cobra's, with the
 // short name registered as well.
 func WriteCompletion(w io.Writer, root *cobra.Command, shell string) error {
@@ -39,7 +51,9 @@ func WriteCompletion(w io.Writer, root *cobra.Command, shell string) error {
 		if err := root.GenBashCompletionV2(&script, true); err != nil {
 			return err
 		}
-		script.WriteString("\nif [[ $(type -t compopt) = \"builtin\" ]]; then\n" +
+		text := strings.Replace(script.String(), bashWords, bashWordsAlone, 1)
+		script.Reset()
+		script.WriteString(text + "\nif [[ $(type -t compopt) = \"builtin\" ]]; then\n" +
 			"    complete -o default -F __start_proot-distro pd\nelse\n" +
 			"    complete -o default -o nospace -F __start_proot-distro pd\nfi\n")
 	case "zsh":
