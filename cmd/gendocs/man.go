@@ -61,9 +61,9 @@ func commandPage(cmd *cobra.Command) []byte {
 		m.section("EXAMPLES")
 		m.examples(cmd)
 	}
-	m.section("EXIT STATUS")
+	m.section("SEE ALSO")
 	m.line(fmt.Sprintf(".BR %s (1)", escape(cmd.Root().Name())))
-	m.text("lists the exit codes.")
+	m.text("for exit codes, environment variables and files.")
 	return m.Bytes()
 }
 

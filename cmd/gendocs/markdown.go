@@ -36,7 +36,7 @@ func withOptionTables(root *cobra.Command, readme []byte) ([]byte, error) {
 // optionTable is a Markdown table of a command's options.
 func optionTable(cmd *cobra.Command) []byte {
 	var b bytes.Buffer
-	b.WriteString("| Option | Effect |\n|---|---|\n")
+	b.WriteString("\n| Option | Effect |\n|---|---|\n")
 	escape := strings.NewReplacer("|", `\|`, "<", "&lt;", "*", `\*`)
 	for _, o := range cli.Options(cmd) {
 		text := escape.Replace(o.Text)
@@ -45,5 +45,6 @@ func optionTable(cmd *cobra.Command) []byte {
 		}
 		fmt.Fprintf(&b, "| `%s` | %s |\n", strings.ReplaceAll(o.Syntax, "|", `\|`), text)
 	}
+	b.WriteByte('\n')
 	return b.Bytes()
 }
