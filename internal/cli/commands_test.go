@@ -93,7 +93,7 @@ func cacheImage(t *testing.T, ref string, arch platform.Arch, layers ...string) 
 
 func TestList(t *testing.T) {
 	containers := home(t)
-	pd(t, "list").want(t, 0, "", "No container is installed yet. Try: pd install debian\n")
+	pd(t, "list").want(t, 0, "No container is installed yet. Try: pd install debian\n", "")
 	pd(t, "ls", "-q").want(t, 0, "", "")
 	makeContainer(t, containers, "deb", record("debian:12", platform.AArch64))
 	makeContainer(t, containers, "plain", "")
@@ -132,7 +132,7 @@ func TestListFollowsNoLinks(t *testing.T) {
 
 func TestListImages(t *testing.T) {
 	home(t)
-	pd(t, "list", "--image").want(t, 0, "", "No image is cached.\n")
+	pd(t, "list", "--image").want(t, 0, "No image is cached.\n", "")
 	cacheImage(t, "debian:12", platform.X86_64, strings.Repeat("a", 3000), "b")
 	cacheImage(t, "docker.io/library/alpine", platform.ARM, "c")
 	cacheImage(t, "alpine", platform.X86_64, "lost")
@@ -160,7 +160,7 @@ func TestRemove(t *testing.T) {
 	}
 	pd(t, "remove", "one", "nope", "two").want(t, 3, "", "[*] Removed container 'one'.\n[*] Removed container 'two'.\nError: there is no container \"nope\"\n")
 	pd(t, "rm", "--verbose", "three").want(t, 0, "", " -> removed three/rootfs/etc/issue\n")
-	pd(t, "list").want(t, 0, "", "No container")
+	pd(t, "list").want(t, 0, "No container", "")
 	makeContainer(t, containers, "four", "")
 	pd(t, "remove", "-q", "four").want(t, 0, "", "")
 }
@@ -204,7 +204,7 @@ func TestRemoveImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	pd(t, "remove", "-qi", "debian:12").want(t, 0, "", "")
-	pd(t, "list", "-i").want(t, 0, "", "No image is cached")
+	pd(t, "list", "-i").want(t, 0, "No image is cached", "")
 }
 
 func TestChooseCached(t *testing.T) {
@@ -247,7 +247,7 @@ func register(t *testing.T, name, engine string) {
 
 func TestPs(t *testing.T) {
 	home(t)
-	pd(t, "ps").want(t, 0, "", "No session is running.\n")
+	pd(t, "ps").want(t, 0, "No session is running.\n", "")
 	pd(t, "ps", "-q").want(t, 0, "", "")
 	register(t, "deb", "proot")
 	pid := strconv.Itoa(os.Getpid())

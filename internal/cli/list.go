@@ -61,7 +61,7 @@ func runList(a *App, o listOptions) error {
 		}
 		return nil
 	case len(names) == 0:
-		a.UI.Message(fmt.Sprintf("No container is installed yet. Try: %s install debian", a.Program))
+		a.UI.Line(fmt.Sprintf("No container is installed yet. Try: %s install debian", a.Program))
 		return nil
 	}
 	t := ui.Table{Header: []string{"NAME", "IMAGE", "ARCHITECTURE"}, Flexible: []int{1, 0}}
@@ -132,7 +132,7 @@ func runListImages(a *App, o listOptions) error {
 			}
 		}
 	case len(t.Rows) == 0:
-		a.UI.Message("No image is cached.")
+		a.UI.Line("No image is cached.")
 	default:
 		a.UI.Table(t)
 	}

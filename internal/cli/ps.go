@@ -54,7 +54,7 @@ func runPs(a *App, o psOptions) error {
 	case len(t.Rows) > 0:
 		a.UI.Table(t)
 	case !o.quiet:
-		a.UI.Message("No session is running.")
+		a.UI.Line("No session is running.")
 	}
 	return nil
 }

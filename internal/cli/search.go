@@ -58,7 +58,7 @@ func runSearch(ctx context.Context, a *App, o searchOptions, query string) error
 	case len(t.Rows) > 0:
 		a.UI.Table(t)
 	case !o.quiet:
-		a.UI.Message("Docker Hub has nothing for " + ui.ShellQuote(query) + ".")
+		a.UI.Line("Docker Hub has nothing for " + ui.ShellQuote(query) + ".")
 	}
 	return nil
 }
