@@ -97,10 +97,11 @@ type authorizer struct {
 	header  string // current value of Authorization
 }
 
-func (a *authorizer) refusedCredentials() bool {
+// credentials reports whether the user's were sent, and whether they were refused.
+func (a *authorizer) credentials() (sent, refused bool) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
-	return a.refused
+	return a.creds != nil || a.refused, a.refused
 }
 
 func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
@@ -287,9 +288,7 @@ func (a *authorizer) fetchToken(ctx context.Context, realm *url.URL, c challenge
 		return "", err
 	}
 	if resp.StatusCode != http.StatusOK {
-		e := newStatusError(resp)
-		e.sentCreds = a.creds != nil
-		return "", e
+		return "", newStatusError(resp)
 	}
 	defer resp.Body.Close()
 	return readToken(resp.Body)

@@ -131,6 +131,25 @@ func TestRefusedCredentialsOfPublicImage(t *testing.T) {
 	}
 }
 
+// TestNoAccess: the token server knows the user, but the registry still says no.
+func TestNoAccess(t *testing.T) {
+	f := newFake(t)
+	s := guard(t, f)
+	challenge := f.spoil
+	f.spoil = func(w http.ResponseWriter, r *http.Request, path string) bool {
+		s.good.Store(-1)
+		return challenge(w, r, path)
+	}
+	req := f.request(t, newCache(t))
+	req.Auth.UserPass = "me:secret"
+	if e := failKind(t, req, Unauthorized, "not open to the given credentials"); !e.Credentials {
+		t.Error("Credentials is not set")
+	}
+	if n := s.issued.Load(); n != 1 {
+		t.Errorf("%d tokens were asked for", n)
+	}
+}
+
 // TestTokenExpires in the middle of a layer.
 func TestTokenExpires(t *testing.T) {
 	f := newFake(t)
@@ -261,7 +280,7 @@ func TestDockerConfigAndHelper(t *testing.T) {
 	bin, home, host := t.TempDir(), t.TempDir(), strings.TrimPrefix(f.URL, "http://")
 	t.Setenv("PATH", bin+":"+os.Getenv("PATH"))
 	write(bin, "docker-credential-pdtest", "#!/bin/sh\ncat >/dev/null\necho '{\"Username\":\"helped\",\"Secret\":\"secret\"}'\n", 0o755)
-	write(bin, "docker-credential-pdbroken", "#!/bin/sh\necho broken >&2\nexit 1\n", 0o755)
+	write(bin, "docker-credential-pdbroken", "#!/bin/sh\necho broken\nexit 1\n", 0o755)
 
 	for config, works := range map[string]bool{
 		`{"auths":{"` + host + `":{"auth":"cGxhaW46c2VjcmV0"}}}`:  true, // plain:secret

@@ -3,6 +3,7 @@ package registry
 import (
 	"cmp"
 	"context"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io"
@@ -200,6 +201,22 @@ func (c *client) manifest(ctx context.Context, reference string) (data []byte, m
 		err = verify("manifest", data, want)
 	}
 	return data, mediaType, err
+}
+
+// tags lists the repository's tags, as far as one answer holds them.
+func (c *client) tags(ctx context.Context) ([]string, error) {
+	const limit = 1 << 20
+	data, _, err := c.getOnce(ctx, "tags/list?n=1000", nil, limit)
+	if err != nil {
+		return nil, err
+	}
+	var list struct {
+		Tags []string `json:"tags"`
+	}
+	if err := json.Unmarshal(data, &list); err != nil {
+		return nil, faultf(Protocol, "its list of tags is not JSON")
+	}
+	return list.Tags, nil
 }
 
 // config fetches an image config.

@@ -62,9 +62,12 @@ type Error struct {
 	Reference   string // tag or digest that was asked for
 	Host        string // the machine that failed: the registry, its token server or its CDN
 	Missing     Missing
+	Tags        []string      // with MissingTag: what tags there are, if the registry tells
 	Credentials bool          // the user's credentials were sent
 	RetryAfter  time.Duration // 0 when the registry names none
 	Err         error
+
+	refused bool // the credentials were
 }
 
 func (e *Error) Unwrap() error { return e.Err }
@@ -83,8 +86,11 @@ func (e *Error) Error() string {
 	case Network:
 		return fmt.Sprintf("the connection to %s failed: %s", e.Host, reason(e.Err))
 	case Unauthorized:
-		if e.Credentials {
+		switch {
+		case e.refused:
 			return fmt.Sprintf("%s refused the credentials given for %s", e.Host, name)
+		case e.Credentials:
+			return fmt.Sprintf("%s on %s does not exist or is not open to the given credentials", e.Repository, e.Registry)
 		}
 		return fmt.Sprintf("%s on %s does not exist or needs credentials", e.Repository, e.Registry)
 	case Forbidden:
@@ -143,7 +149,6 @@ type statusError struct {
 	codes      []string // of the distribution spec, "Error Codes"
 	message    string
 	retryAfter time.Duration
-	sentCreds  bool
 }
 
 func (e *statusError) Error() string {
@@ -214,7 +219,8 @@ func (c *client) explain(err error, reference string, missing Missing) error {
 		e.Host = host
 	}
 	if s := new(statusError); errors.As(err, &s) {
-		e.RetryAfter, e.Credentials = s.retryAfter, s.sentCreds || c.auth.refusedCredentials()
+		e.RetryAfter = s.retryAfter
+		e.Credentials, e.refused = c.auth.credentials()
 		if s.host != c.host {
 			e.Host = s.host
 		}

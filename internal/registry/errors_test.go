@@ -4,6 +4,8 @@ import (
 	"context"
 	"crypto/tls"
 	"errors"
+	"io"
+	"log"
 	"net"
 	"net/http"
 	"net/http/httptest"
@@ -46,8 +48,9 @@ func closedPort(t *testing.T) string {
 
 func TestConnectionErrors(t *testing.T) {
 	plain := newFake(t)
-	secure := httptest.NewTLSServer(plain)
-	secure.Config.ErrorLog = nil
+	secure := httptest.NewUnstartedServer(plain)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.StartTLS()
 	defer secure.Close()
 	silent, err := net.Listen("tcp", "127.0.0.1:0") // accepts, never answers
 	if err != nil {
@@ -154,6 +157,9 @@ func TestStatusErrors(t *testing.T) {
 	} {
 		f := newFake(t)
 		f.spoil = func(w http.ResponseWriter, r *http.Request, path string) bool {
+			if path == "tags/list" {
+				return false
+			}
 			if tt.retryAfter != "" {
 				w.Header().Set("Retry-After", tt.retryAfter)
 			}

@@ -61,6 +61,10 @@ func (f *fake) ServeHTTP(w http.ResponseWriter, r *http.Request) {
 }
 
 func (f *fake) serve(w http.ResponseWriter, r *http.Request, path string) {
+	if path == "tags/list" {
+		fmt.Fprint(w, `{"tags":["one","two"]}`)
+		return
+	}
 	kind, reference, _ := strings.Cut(path, "/")
 	data, ok := f.blobs[reference]
 	if kind == "manifests" {

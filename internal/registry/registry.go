@@ -113,9 +113,24 @@ func (p *puller) resolve(ctx context.Context) (*oci.Record, error) {
 	p.fresh = true
 	rec, reference, err := p.fetchRecord(ctx)
 	if err != nil {
-		return nil, p.client.explain(err, reference, MissingTag)
+		return nil, p.client.explainMissing(ctx, p.client.explain(err, reference, MissingTag))
 	}
 	return rec, nil
+}
+
+// explainMissing finds out whether it is the tag or the whole repository that is missing:
+// registries say MANIFEST_UNKNOWN to both.
+func (c *client) explainMissing(ctx context.Context, err error) error {
+	e := new(Error)
+	if !errors.As(err, &e) || e.Missing != MissingTag {
+		return err
+	}
+	tags, terr := c.tags(ctx)
+	if status := new(statusError); errors.As(terr, &status) && status.code == http.StatusNotFound {
+		e.Missing = MissingRepository
+	}
+	e.Tags = tags
+	return err
 }
 
 // usable reports whether all layers of a cached record are cached or still in the
