@@ -43,9 +43,10 @@ type Result struct {
 
 // Installer holds what every installation needs.
 type Installer struct {
-	Store  *container.Store
-	Cache  *image.Cache
-	Report report.Reporter
+	Store   *container.Store
+	Cache   *image.Cache
+	Version string // of this program, for servers
+	Report  report.Reporter
 }
 
 // Install makes the container that req describes.
@@ -96,7 +97,7 @@ func (in *Installer) fill(ctx context.Context, draft *container.Container, req R
 		return nil, err
 	}
 	defer tree.Close()
-	img, err := in.unpackSource(ctx, tree, req)
+	img, err := in.unpackSource(ctx, draft, tree, req)
 	if err != nil {
 		return nil, err
 	}
@@ -110,20 +111,20 @@ func (in *Installer) fill(ctx context.Context, draft *container.Container, req R
 }
 
 // unpackSource returns nil for a plain tarball.
-func (in *Installer) unpackSource(ctx context.Context, tree *rootfs.FS, req Request) (*image.Image, error) {
+func (in *Installer) unpackSource(ctx context.Context, draft *container.Container, tree *rootfs.FS, req Request) (*image.Image, error) {
 	path := req.Source.Path
 	switch req.Source.Kind {
 	case FromRegistry:
 		img, err := registry.Pull(ctx, registry.Request{
 			Ref: req.Source.Ref, Typed: req.Source.Typed, Arch: req.Arch,
-			Cache: in.Cache, Insecure: req.Insecure, Auth: req.Auth, Report: in.Report,
+			Cache: in.Cache, Insecure: req.Insecure, Auth: req.Auth, Version: in.Version, Report: in.Report,
 		})
 		if err != nil {
 			return nil, err
 		}
 		return img, in.unpackImage(ctx, tree, img)
 	case FromURL:
-		file, err := in.download(ctx, req)
+		file, err := in.download(ctx, draft, req)
 		if err != nil {
 			return nil, err
 		}
@@ -199,12 +200,10 @@ func (in *Installer) applyStream(ctx context.Context, tree *rootfs.FS, src io.Re
 	defer plain.Close()
 	o.OnSkip = func(name, reason string) { in.Report.Detailf("skipped %s: %s", name, reason) }
 	_, err = layer.Apply(ctx, tree, plain, o)
-	plain.Close()
-	if err == nil || isStreamError(err) {
-		// Only the source's end tells whether its digest was right, and a
-		// wrong digest explains a stream that makes no sense.
-		if _, srcErr := io.Copy(io.Discard, src); srcErr != nil {
-			return srcErr
+	if isStreamError(err) {
+		// A wrong digest, which shows at the end, explains bytes that make no sense.
+		if verdict := plain.Drain(); verdict != nil {
+			return verdict
 		}
 	}
 	return err
@@ -213,7 +212,7 @@ func (in *Installer) applyStream(ctx context.Context, tree *rootfs.FS, src io.Re
 // isStreamError tells errors of the bytes read from those of the tree written.
 func isStreamError(err error) bool {
 	var onDisk *fs.PathError
-	return !errors.As(err, &onDisk) && !errors.Is(err, context.Canceled)
+	return err != nil && !errors.As(err, &onDisk) && !errors.Is(err, context.Canceled)
 }
 
 func firstNames(path string) ([]string, error) {

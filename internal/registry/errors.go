@@ -57,6 +57,7 @@ const (
 // Error is why a registry did not give what was asked for. Its text is one sentence.
 type Error struct {
 	Kind        Kind
+	URL         string // of a file on the web; then there is no registry
 	Registry    string // "docker.io", "localhost:5000"
 	Repository  string // "library/ubuntu"
 	Reference   string // tag or digest that was asked for
@@ -74,6 +75,9 @@ func (e *Error) Unwrap() error { return e.Err }
 
 func (e *Error) Error() string {
 	name := oci.Ref{Registry: e.Registry, Repository: e.Repository}.String()
+	if e.URL != "" {
+		name = e.URL
+	}
 	switch e.Kind {
 	case DNS:
 		return fmt.Sprintf("the address of %s could not be found: %s", e.Host, reason(e.Err))
@@ -87,6 +91,8 @@ func (e *Error) Error() string {
 		return fmt.Sprintf("the connection to %s failed: %s", e.Host, reason(e.Err))
 	case Unauthorized:
 		switch {
+		case e.URL != "":
+			return fmt.Sprintf("%s needs credentials", e.URL)
 		case e.refused:
 			return fmt.Sprintf("%s refused the credentials given for %s", e.Host, name)
 		case e.Credentials:
@@ -111,6 +117,9 @@ func (e *Error) Error() string {
 }
 
 func (e *Error) notFound(name string) string {
+	if e.URL != "" {
+		return fmt.Sprintf("%s does not exist", e.URL)
+	}
 	switch e.Missing {
 	case MissingTag:
 		if strings.Contains(e.Reference, ":") {
