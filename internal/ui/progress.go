@@ -157,61 +157,74 @@ func (u *UI) draw() {
 }
 
 // line lays the task out in width columns: label, bar, amount, rate, time
-// left. What finds no room is left out: the bar first, then the amount.
+// left, share. What finds no room is left out: the bar first, then the amount,
+// the share and the rate.
 func (b *bar) line(width int) string {
 	done := b.done.Load()
 	fields := b.fields(done)
-	label := b.task.Label
-	room := func(fs []string) int {
+	wanted := min(max(Columns(b.task.Label), 12), max(12, width*2/5), 32)
+	room := func() int {
 		n := width - 2
-		for _, f := range fs {
-			n -= 2 + Columns(f)
+		for _, f := range fields {
+			if f != "" {
+				n -= 2 + Columns(f)
+			}
 		}
 		return n
 	}
-	wanted := min(max(Columns(label), 12), 32)
-	for len(fields) > 1 && room(fields) < wanted {
-		fields = fields[1:]
+	for _, least := range []int{amountField, shareField, rateField} {
+		if room() < wanted {
+			fields[least] = ""
+		}
 	}
-	tail := ""
-	for _, f := range fields {
-		tail += "  " + f
-	}
-	labelWidth := min(room(fields), wanted)
-	bar := ""
-	if free := room(fields) - labelWidth - 4; b.task.Total > 0 && free >= 8 {
+	label := max(0, min(room(), wanted))
+	line := "  " + Pad(Cut(b.task.Label, label), label)
+	if free := room() - label - 4; b.task.Total > 0 && free >= 8 {
 		size := min(free, maxBar)
-		filled := int(int64(size) * min(done, b.task.Total) / b.task.Total)
-		bar = "  [" + strings.Repeat("#", filled) + strings.Repeat("-", size-filled) + "]"
+		filled := int(float64(size) * share(done, b.task.Total))
+		line += "  [" + strings.Repeat("#", filled) + strings.Repeat("-", size-filled) + "]"
 	}
-	return Cut("  "+Pad(Cut(label, labelWidth), labelWidth)+bar+tail, width)
+	for _, f := range fields {
+		if f != "" {
+			line += "  " + f
+		}
+	}
+	return Cut(line, width)
 }
 
-// fields are the texts after the bar, least important first; the widths are
-// fixed so that lines do not jitter.
-func (b *bar) fields(done int64) []string {
-	amount, rate := Size(done), Size(int64(b.rate))+"/s"
+// The fields after the bar.
+const (
+	amountField = iota
+	rateField
+	leftField
+	shareField
+	fieldCount
+)
+
+// fields are the texts after the bar, padded so that lines do not jitter.
+func (b *bar) fields(done int64) (fields [fieldCount]string) {
+	number := Size
 	if b.task.Unit == report.Entries {
-		amount, rate = fmt.Sprint(done), fmt.Sprintf("%d/s", int64(b.rate))
+		number = func(n int64) string { return fmt.Sprint(n) }
 	}
-	if b.task.Total <= 0 {
-		return []string{fmt.Sprintf("%10s", rate), fmt.Sprintf("%9s", amount)}
-	}
-	total := Size(b.task.Total)
-	if b.task.Unit == report.Entries {
-		total = fmt.Sprint(b.task.Total)
+	total := b.task.Total
+	fields[amountField] = fmt.Sprintf("%9s", number(done))
+	fields[rateField] = fmt.Sprintf("%10s", number(int64(b.rate))+"/s")
+	if total <= 0 {
+		return fields
 	}
 	left := "--:--"
 	if b.rate >= 1 && done > 0 {
-		left = clock(time.Duration(float64(max(b.task.Total-done, 0)) / b.rate * float64(time.Second)))
+		left = clock(time.Duration(float64(max(total-done, 0)) / b.rate * float64(time.Second)))
 	}
-	return []string{
-		fmt.Sprintf("%9s/%s", amount, total),
-		fmt.Sprintf("%10s", rate),
-		fmt.Sprintf("%5s", left),
-		fmt.Sprintf("%3d%%", min(100*min(done, b.task.Total)/b.task.Total, 100)),
-	}
+	fields[amountField] += "/" + number(total)
+	fields[leftField] = fmt.Sprintf("%5s", left)
+	fields[shareField] = fmt.Sprintf("%3d%%", int(100*share(done, total)))
+	return fields
 }
+
+// share is how much of total is done, 0 to 1.
+func share(done, total int64) float64 { return float64(min(max(done, 0), total)) / float64(total) }
 
 // clock writes a time left: 0:07, 12:34, 3:00:00.
 func clock(d time.Duration) string {

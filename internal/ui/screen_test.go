@@ -71,7 +71,7 @@ func (s *screen) control(op byte, number string) {
 func (s *screen) print(text string) {
 	s.lines[s.row] = text
 	s.widest = max(s.widest, Columns(text))
-	if strings.HasSuffix(text, "%") {
+	if strings.HasPrefix(text, "  layer") {
 		s.bars++
 	}
 }

@@ -202,6 +202,7 @@ func TestLine(t *testing.T) {
 		100: "  layer 1/2     [###############---------------]   50.0 MiB/100 MiB  10.0 MiB/s   0:05   50%",
 		60:  "  layer 1/2      50.0 MiB/100 MiB  10.0 MiB/s   0:05   50%",
 		39:  "  layer 1/2     10.0 MiB/s   0:05   50%",
+		36:  "  layer 1/2      10.0 MiB/s   0:05",
 	} {
 		if got := b.line(width); got != want {
 			t.Errorf("width %d:\n got %q\nwant %q", width, got, want)
@@ -211,7 +212,7 @@ func TestLine(t *testing.T) {
 		{Label: strings.Repeat("long ", 30), Total: 1 << 62}, {Label: "entries", Unit: report.Entries}, {Label: "日本語の名前"},
 	} {
 		b := &bar{task: task, at: now, start: now}
-		b.Add(1 << 50)
+		b.Add(1 << 61)
 		b.measure(now.Add(time.Second))
 		for width := range 120 {
 			if l := b.line(width); Columns(l) > width {
