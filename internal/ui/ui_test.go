@@ -202,7 +202,7 @@ func TestLine(t *testing.T) {
 		100: "  layer 1/2     [###############---------------]   50.0 MiB/100 MiB  10.0 MiB/s   0:05   50%",
 		60:  "  layer 1/2      50.0 MiB/100 MiB  10.0 MiB/s   0:05   50%",
 		39:  "  layer 1/2     10.0 MiB/s   0:05   50%",
-		36:  "  layer 1/2      10.0 MiB/s   0:05",
+		36:  "  layer 1/2     10.0 MiB/s   0:05",
 	} {
 		if got := b.line(width); got != want {
 			t.Errorf("width %d:\n got %q\nwant %q", width, got, want)
