@@ -132,14 +132,15 @@ func run(bin string, scratch []string) (probe, error) {
 	if err != nil {
 		return probe{}, err
 	}
+	p := probe{Options: parseHelp(help), CanFilter: canFilter()}
+	if !p.has("--rootfs=path") || !p.has("--bind=path") {
+		return probe{}, fmt.Errorf("%s does not look like proot: its --help does not name --rootfs and --bind", bin)
+	}
 	version, err := output(bin, "--version")
 	if err != nil {
 		return probe{}, err
 	}
-	p := probe{Version: parseVersion(version), Options: parseHelp(help), CanFilter: canFilter()}
-	if !p.has("--rootfs=path") || !p.has("--bind=path") {
-		return probe{}, fmt.Errorf("%s does not look like proot: its --help names neither --rootfs nor --bind", bin)
-	}
+	p.Version = parseVersion(version)
 	p.Escaping, p.KernelRelease = observe(bin, scratch)
 	return p, nil
 }
