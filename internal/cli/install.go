@@ -32,6 +32,7 @@ func newInstallCommand(a *App) *cobra.Command {
 			"# From another registry\npd install ghcr.io/myorg/myimage:latest\n\n" +
 			"# A private image\nPD_DOCKER_AUTH=user:password pd install user/private\n\n" +
 			"# From a file\npd install ./rootfs.tar.xz --name mine",
+		ValidArgsFunction: a.completeImages,
 		RunE: func(cmd *cobra.Command, args []string) error {
 			o.nameGiven = cmd.Flags().Changed("name")
 			return runInstall(cmd, a, o, args[0])
