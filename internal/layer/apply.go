@@ -73,7 +73,7 @@ func joinPath(dir, base string) string {
 
 // entry applies an entry; if it is a file, a.file takes its content.
 func (a *applier) entry(hdr *tar.Header) error {
-	a.dirs.closeStale()
+	a.dirs.begin()
 	if hdr.Typeflag == tar.TypeXGlobalHeader {
 		return nil
 	}
@@ -266,7 +266,7 @@ func (a *applier) finish(ctx context.Context) error {
 		if i%1024 == 0 && ctx.Err() != nil {
 			return ctx.Err()
 		}
-		a.dirs.closeStale()
+		a.dirs.begin()
 		if err := a.finishDir(path); err != nil {
 			return fmt.Errorf("set mode and time of %s: %w", quote(path), err)
 		}

@@ -18,69 +18,94 @@ type dirCache struct {
 	dirs  map[string]*cachedDir
 	stale []*rootfs.Dir // forgotten, but maybe in use for the current entry
 	clock int
+	entry int // the clock when the current entry began
 }
 
 type cachedDir struct {
 	*rootfs.Dir
 	used int
+	lent int // when it was last given away
 }
 
 func newDirCache(root *rootfs.FS) *dirCache {
 	return &dirCache{root: root, dirs: make(map[string]*cachedDir, maxDirs)}
 }
 
-// open gives a directory that is valid until closeStale is called. name is clean.
+// begin begins an entry: directories that were given away for others may be closed.
+func (c *dirCache) begin() {
+	c.entry = c.clock + 1
+	for _, d := range c.stale {
+		d.Close()
+	}
+	c.stale = c.stale[:0]
+}
+
+// open gives a directory that is valid until the next call of begin. name is clean.
 // Where a directory on the way is missing, create is called to make it, if given.
 func (c *dirCache) open(name string, create func(d *rootfs.Dir, base string) error) (*rootfs.Dir, error) {
 	c.clock++
-	if d := c.dirs[name]; d != nil {
-		d.used = c.clock
-		return d.Dir, nil
-	}
 	d, rest, err := c.nearest(name)
-	if err != nil {
-		return nil, err
-	}
-	owned := len(rest) == len(name)
-	for rest != "" {
+	for err == nil && rest != "" {
 		base, tail, _ := strings.Cut(rest, "/")
 		rest = tail
-		next, err := d.OpenDir(base)
+		var next *rootfs.Dir
+		next, err = d.OpenDir(base)
 		if errors.Is(err, fs.ErrNotExist) && create != nil {
-			if err = create(d, base); err == nil {
+			if err = create(d.Dir, base); err == nil {
 				next, err = d.OpenDir(base)
 			}
 		}
+		path := strings.TrimSuffix(name[:len(name)-len(rest)], "/")
 		if errors.Is(err, rootfs.ErrUnsafe) || errors.Is(err, fs.ErrExist) {
-			next, err = c.openLink(strings.TrimSuffix(name[:len(name)-len(rest)], "/"), create != nil)
+			next, err = c.openLink(path, create != nil)
 		}
-		if owned {
-			d.Close()
+		if err == nil {
+			d = c.add(path, next)
 		}
-		if err != nil {
-			return nil, err
-		}
-		d, owned = next, true
 	}
-	if len(c.dirs) >= maxDirs {
-		c.evict()
+	if err != nil {
+		return nil, err
 	}
-	c.dirs[name] = &cachedDir{d, c.clock}
-	return d, nil
+	d.lent = c.clock
+	return d.Dir, nil
 }
 
-// nearest gives the nearest directory at hand on the way to name, at worst a new
-// handle of the root, and the way from there.
-func (c *dirCache) nearest(name string) (d *rootfs.Dir, rest string, err error) {
-	for dir := name; dir != ""; {
-		dir, _ = splitName(dir)
-		if d := c.dirs[dir]; d != nil && dir != "" {
+// nearest gives the nearest directory at hand on the way to name, at worst the
+// root, and the way from there.
+func (c *dirCache) nearest(name string) (d *cachedDir, rest string, err error) {
+	for dir := name; ; dir, _ = splitName(dir) {
+		if d := c.dirs[dir]; d != nil {
 			d.used = c.clock
-			return d.Dir, name[len(dir)+1:], nil
+			return d, strings.TrimPrefix(name[len(dir):], "/"), nil
+		}
+		if dir == "" {
+			break
 		}
 	}
-	d, err = c.root.OpenDir("")
-	return d, name, err
+	root, err := c.root.OpenDir("")
+	if err != nil {
+		return nil, "", err
+	}
+	return c.add("", root), name, nil
+}
+
+// add keeps a directory, in the place of the one that was not used for the longest
+// time, except for those in use.
+func (c *dirCache) add(name string, dir *rootfs.Dir) *cachedDir {
+	c.clock++
+	if len(c.dirs) >= maxDirs {
+		oldest, used := "", c.clock
+		for name, d := range c.dirs {
+			if d.used < used && d.lent < c.entry {
+				oldest, used = name, d.used
+			}
+		}
+		c.dirs[oldest].Close()
+		delete(c.dirs, oldest)
+	}
+	d := &cachedDir{Dir: dir, used: c.clock}
+	c.dirs[name] = d
+	return d
 }
 
 // openLink opens a directory that is a link to one. One that leads to nothing is
@@ -96,19 +121,6 @@ func (c *dirCache) openLink(name string, create bool) (*rootfs.Dir, error) {
 	return d, err
 }
 
-// evict forgets the directory that was not used for the longest time.
-func (c *dirCache) evict() {
-	var oldest string
-	used := c.clock + 1
-	for name, d := range c.dirs {
-		if d.used < used {
-			oldest, used = name, d.used
-		}
-	}
-	c.stale = append(c.stale, c.dirs[oldest].Dir)
-	delete(c.dirs, oldest)
-}
-
 // forget drops all: names may mean other directories now.
 func (c *dirCache) forget() {
 	for _, d := range c.dirs {
@@ -117,14 +129,7 @@ func (c *dirCache) forget() {
 	clear(c.dirs)
 }
 
-func (c *dirCache) closeStale() {
-	for _, d := range c.stale {
-		d.Close()
-	}
-	c.stale = c.stale[:0]
-}
-
 func (c *dirCache) close() {
 	c.forget()
-	c.closeStale()
+	c.begin()
 }

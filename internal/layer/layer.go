@@ -38,6 +38,8 @@ import (
 	"io"
 	"strings"
 
+	"golang.org/x/sys/unix"
+
 	"proot-distro/internal/rootfs"
 )
 
@@ -123,8 +125,8 @@ func (a *applier) part(p part) error {
 	return err
 }
 
-// errLeavesRoot refuses names with "..", which no honest archive has.
-var errLeavesRoot = errors.New(`the name contains ".."`)
+// maxPath is PATH_MAX, to which the guest is held as well.
+const maxPath = 4096
 
 // cleanName gives the name of an entry or of a hard link's target below the root,
 // "usr/bin/sh": without the stripped components, "" for the root itself and for
@@ -133,6 +135,9 @@ func cleanName(name string, strip int) (string, error) {
 	if strings.IndexByte(name, 0) >= 0 {
 		return "", errors.New("the name contains a NUL")
 	}
+	if len(name) >= maxPath {
+		return "", fmt.Errorf("the name takes %d bytes: %w", len(name), unix.ENAMETOOLONG)
+	}
 	if strip == 0 && isClean(name) {
 		return name, nil
 	}
@@ -140,7 +145,7 @@ func cleanName(name string, strip int) (string, error) {
 	kept := parts[:0]
 	for _, part := range parts {
 		if part == ".." {
-			return "", errLeavesRoot
+			return "", errors.New(`the name contains ".."`) // in no honest archive
 		}
 		if part != "." {
 			kept = append(kept, part)

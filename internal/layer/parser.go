@@ -7,7 +7,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"strings"
 )
 
 const (
@@ -220,72 +219,4 @@ func (r contextReader) Read(p []byte) (int, error) {
 		return 0, err
 	}
 	return r.src.Read(p)
-}
-
-// maxNames is how many entries decide how much to strip.
-const maxNames = 500
-
-// FirstNames gives the names of the first 500 entries of an uncompressed tar
-// stream, for [DetectStrip].
-func FirstNames(tarStream io.Reader) ([]string, error) {
-	archive := tar.NewReader(bufio.NewReaderSize(tarStream, streamBuffer))
-	var names []string
-	for len(names) < maxNames {
-		hdr, err := archive.Next()
-		if err == io.EOF {
-			break
-		}
-		if err != nil {
-			return nil, streamError("read tar", err)
-		}
-		if hdr.Typeflag != tar.TypeXGlobalHeader {
-			names = append(names, hdr.Name)
-		}
-	}
-	return names, nil
-}
-
-// maxStrip is the deepest that a root filesystem lies in a plain tarball.
-const maxStrip = 4
-
-// rootDirs are the directories by which a root filesystem is recognised.
-var rootDirs = strings.Fields(`bin dev etc home lib lib32 lib64 libx32 media mnt opt proc root run sbin srv sys tmp usr var`)
-
-// ErrNotRootfs means that an archive's names show no root filesystem.
-var ErrNotRootfs = errors.New("not a root filesystem: no bin, etc, usr or the like in the archive's first four levels")
-
-// DetectStrip finds how many leading components of an archive's names to drop, 0
-// to 4, so that most of the directories of a root filesystem land at the root; of
-// equals, the fewest.
-func DetectStrip(names []string) (int, error) {
-	var found [maxStrip + 1]map[string]bool
-	for i := range found {
-		found[i] = map[string]bool{}
-	}
-	for _, name := range names {
-		clean, err := cleanName(name, 0)
-		if err != nil {
-			continue
-		}
-		parts := strings.SplitN(clean, "/", maxStrip+2)
-		for level := range min(len(parts), maxStrip+1) {
-			found[level][parts[level]] = true
-		}
-	}
-	best, bestScore := 0, 0
-	for level, at := range found {
-		score := 0
-		for _, dir := range rootDirs {
-			if at[dir] {
-				score++
-			}
-		}
-		if score > bestScore {
-			best, bestScore = level, score
-		}
-	}
-	if bestScore == 0 {
-		return 0, ErrNotRootfs
-	}
-	return best, nil
 }

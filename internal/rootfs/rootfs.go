@@ -214,7 +214,8 @@ func (t *FS) Mkdir(name string, perm fs.FileMode) error {
 }
 
 // MkdirAll creates a directory and the missing ones on the way to it, also
-// where a link on the way leads to a missing one.
+// where a link on the way leads to a missing one; each with exactly these
+// permissions, whatever the umask.
 func (t *FS) MkdirAll(name string, perm fs.FileMode) error {
 	d, err := t.walk("mkdir", name, &walk{flags: descendLast | createMissing, perm: perm})
 	if err != nil {

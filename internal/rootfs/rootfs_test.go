@@ -313,6 +313,12 @@ func TestUmask(t *testing.T) {
 	if info, err := fsys.Stat("f"); err != nil || info.Mode != 0o666 {
 		t.Errorf("%v, %v", info.Mode, err)
 	}
+	check(t, fsys.MkdirAll("a/b", fs.ModeSticky|0o777))
+	for _, name := range []string{"a", "a/b"} {
+		if info, err := fsys.Stat(name); err != nil || info.Mode != fs.ModeDir|fs.ModeSticky|0o777 {
+			t.Errorf("%s: %v, %v", name, info.Mode, err)
+		}
+	}
 }
 
 func TestSpecialFiles(t *testing.T) {

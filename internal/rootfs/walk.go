@@ -154,7 +154,7 @@ func (w *walk) enter(fd int) {
 func (w *walk) down(name string) error {
 	fd, err := openat(w.fd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
 	if err == unix.ENOENT && w.flags&createMissing != 0 {
-		if err := unix.Mkdirat(w.fd, name, unixMode(w.perm)); err != nil && err != unix.EEXIST {
+		if err := w.create(name); err != nil {
 			return err
 		}
 		fd, err = openat(w.fd, name, unix.O_PATH|unix.O_DIRECTORY|unix.O_NOFOLLOW, 0)
@@ -175,6 +175,18 @@ func (w *walk) down(name string) error {
 		return linkErr
 	}
 	return w.link(target)
+}
+
+// create creates a directory that was missing.
+func (w *walk) create(name string) error {
+	err := unix.Mkdirat(w.fd, name, unixMode(w.perm))
+	if err == unix.EEXIST { // no longer
+		return nil
+	}
+	if err != nil {
+		return err
+	}
+	return chmodat(w.fd, name, unixMode(w.perm))
 }
 
 // final reports whether name, the last component, is the result; else it was a
