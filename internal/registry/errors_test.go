@@ -226,3 +226,30 @@ func TestWrappedCauses(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// TestHTTP2 resumes a stream that was reset, which net/http reports without a type.
+func TestHTTP2(t *testing.T) {
+	f := newFake(t)
+	a := layerOf("a", 100_000)
+	f.push("latest", "amd64", a)
+	f.onBlob(a, func(w http.ResponseWriter, r *http.Request, call int) bool {
+		if r.ProtoMajor != 2 {
+			t.Errorf("protocol is %s", r.Proto)
+		}
+		if call == 1 {
+			cut(w, a, 0, 30_000)
+		}
+		return false
+	})
+	secure := httptest.NewUnstartedServer(f)
+	secure.Config.ErrorLog = log.New(io.Discard, "", 0)
+	secure.EnableHTTP2 = true
+	secure.StartTLS()
+	defer secure.Close()
+	req := elsewhere(t, "")
+	req.Transport = dialing(secure.Listener.Addr().String(), true)
+	mustPull(t, req, a)
+	if n := f.count("GET blobs/"); n != 3 { // config, and the layer twice
+		t.Errorf("%d blobs were fetched", n)
+	}
+}
