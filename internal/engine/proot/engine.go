@@ -49,7 +49,7 @@ func New(c Config) (*Engine, error) {
 	known := memory{c.Host.Dirs}
 	p, ok := known.recall(id)
 	if !ok {
-		if p, err = run(bin, []string{os.TempDir(), c.Host.Dirs.Cache}); err != nil {
+		if p, err = run(bin, c.Host.Arch, []string{os.TempDir(), c.Host.Dirs.Cache}); err != nil {
 			return nil, fmt.Errorf("proot cannot be used: %w", err)
 		}
 	}

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/host"
+	"proot-distro/internal/platform"
 	"proot-distro/internal/rootfs"
 )
 
@@ -127,7 +128,7 @@ func (m memory) remember(id identity, p probe) {
 }
 
 // run probes a binary by executing it, at most a few times.
-func run(bin string, scratch []string) (probe, error) {
+func run(bin string, cpu platform.Arch, scratch []string) (probe, error) {
 	help, err := output(bin, "--help")
 	if err != nil {
 		return probe{}, err
@@ -141,7 +142,7 @@ func run(bin string, scratch []string) (probe, error) {
 		return probe{}, err
 	}
 	p.Version = parseVersion(version)
-	p.Escaping, p.KernelRelease = observe(bin, scratch)
+	p.Escaping, p.KernelRelease = observe(bin, cpu, scratch)
 	return p, nil
 }
 

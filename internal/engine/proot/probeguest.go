@@ -9,6 +9,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -149,44 +150,54 @@ func elfHeader(a platform.Arch, class elf.Class, size int) []byte {
 	return b.Bytes()
 }
 
-// observe runs the guest under proot. Where that is impossible the worst is
-// assumed of path translation, since refusing a call does no harm.
-func observe(bin string, scratch []string) (escaping []string, kernelRelease bool) {
+// observe runs the guest under proot, in every architecture that cpu runs: proot
+// has a table of system calls for each. Where that is impossible the worst is
+// assumed, since refusing a call does no harm.
+func observe(bin string, cpu platform.Arch, scratch []string) (escaping []string, kernelRelease bool) {
 	dir, err := scratchDir(scratch)
 	if err != nil {
 		return probedCalls, false
 	}
 	defer os.RemoveAll(dir)
-	a := platform.Binary()
-	if os.WriteFile(filepath.Join(dir, guestProgram), guestELF(a), 0o755) != nil {
-		return probedCalls, false
-	}
-	call := func(options ...string) []int64 {
-		if os.WriteFile(filepath.Join(dir, guestMarker), nil, 0o644) != nil {
-			return nil
+	ran := false
+	for _, a := range platform.All() {
+		if !cpu.Runs(a) {
+			continue
 		}
-		defer os.Remove(filepath.Join(dir, guestRenamed))
-		ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
-		defer cancel()
-		cmd := exec.CommandContext(ctx, bin, append(options, "--rootfs="+dir, "--cwd=/", guestProgram)...)
-		cmd.Env = []string{}
-		cmd.Dir = "/"
-		cmd.WaitDelay = time.Second
-		out, _ := cmd.Output() // judged by what it wrote
-		return guestResults(a, out)
-	}
-	if results := call(); results != nil {
+		results := runGuest(bin, a, dir)
+		if results == nil {
+			continue // a kernel without the 32-bit ABI
+		}
+		ran = true
 		for i, name := range probedCalls {
-			if unix.Errno(-results[i]) == unix.ENOENT {
+			if unix.Errno(-results[i]) == unix.ENOENT && !slices.Contains(escaping, name) {
 				escaping = append(escaping, name)
 			}
 		}
-	} else {
-		escaping = probedCalls
 	}
-	results := call("--kernel-release=6.1.0")
-	kernelRelease = results != nil && unix.Errno(-results[len(probedCalls)]) != unix.EINVAL
-	return escaping, kernelRelease
+	if !ran {
+		return probedCalls, false
+	}
+	results := runGuest(bin, cpu, dir, "--kernel-release=6.1.0")
+	return escaping, results != nil && unix.Errno(-results[len(probedCalls)]) != unix.EINVAL
+}
+
+// runGuest runs the guest once, with dir as its root, and gives what its calls returned.
+func runGuest(bin string, a platform.Arch, dir string, options ...string) []int64 {
+	if os.WriteFile(filepath.Join(dir, guestProgram), guestELF(a), 0o755) != nil ||
+		os.WriteFile(filepath.Join(dir, guestMarker), nil, 0o644) != nil {
+		return nil
+	}
+	defer os.Remove(filepath.Join(dir, guestProgram))
+	defer os.Remove(filepath.Join(dir, guestRenamed))
+	ctx, cancel := context.WithTimeout(context.Background(), probeTimeout)
+	defer cancel()
+	cmd := exec.CommandContext(ctx, bin, append(options, "--rootfs="+dir, "--cwd=/", guestProgram)...)
+	cmd.Env = []string{}
+	cmd.Dir = "/"
+	cmd.WaitDelay = time.Second
+	out, _ := cmd.Output() // judged by what it wrote
+	return guestResults(a, out)
 }
 
 // guestResults reads what the guest wrote: nil unless it is complete.
