@@ -99,7 +99,11 @@ func signalSession(a *App, s container.Session, sig unix.Signal) error {
 	if err != nil {
 		return fmt.Errorf("signal session %d of container '%s': %w", s.PID, s.Container, err)
 	}
-	a.UI.Infof("Sent %s to session %d of container '%s' (%d processes).", signalName(sig), s.PID, s.Container, reached)
+	processes := "1 process"
+	if reached > 1 {
+		processes = fmt.Sprintf("%d processes", reached)
+	}
+	a.UI.Infof("Sent %s to session %d of container '%s' (%s).", signalName(sig), s.PID, s.Container, processes)
 	return nil
 }
 
