@@ -10,6 +10,8 @@ import (
 	"encoding/pem"
 	"errors"
 	"fmt"
+	"io"
+	"log"
 	"math/big"
 	"net"
 	"net/http"
@@ -33,7 +35,7 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 	ts.Check(os.WriteFile(ca, pem.EncodeToMemory(&pem.Block{Type: "CERTIFICATE", Bytes: h.authority.Raw}), 0o644))
 	l, err := net.Listen("tcp", "127.0.0.1:0")
 	ts.Check(err)
-	server := &http.Server{Handler: h}
+	server := &http.Server{Handler: h, ErrorLog: silent}
 	go func() { _ = server.Serve(l) }() // ends with the story
 	ts.Defer(func() { _ = server.Close() })
 	for _, variable := range []string{"HTTP_PROXY", "HTTPS_PROXY", "http_proxy", "https_proxy"} {
@@ -41,6 +43,9 @@ func cmdHub(ts *testscript.TestScript, neg bool, args []string) {
 	}
 	ts.Setenv("SSL_CERT_FILE", ca)
 }
+
+// silent swallows what servers log when clients break off, which stories make them do.
+var silent = log.New(io.Discard, "", 0)
 
 type hub struct {
 	registry  *registry
@@ -86,13 +91,14 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		w.WriteHeader(http.StatusBadGateway)
 		return
 	}
-	w.WriteHeader(http.StatusOK)
 	conn, _, err := http.NewResponseController(w).Hijack()
 	if err != nil {
 		return
 	}
+	_, _ = conn.Write([]byte("HTTP/1.1 200 OK\r\n\r\n")) // a failure shows in the handshake
 	if strings.HasPrefix(host, "insecure.") {
 		// A server without TLS answers a handshake so.
+		_, _ = conn.Read(make([]byte, 4096))
 		_, _ = conn.Write([]byte("HTTP/1.0 400 Bad Request\r\n\r\nClient sent an HTTP request to an HTTPS server.\n"))
 		_ = conn.Close()
 		return
@@ -101,7 +107,7 @@ func (h *hub) ServeHTTP(w http.ResponseWriter, req *http.Request) {
 		GetCertificate: func(*tls.ClientHelloInfo) (*tls.Certificate, error) { return h.certificate(host) },
 		NextProtos:     []string{"http/1.1"},
 	})
-	inner := &http.Server{Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
+	inner := &http.Server{ErrorLog: silent, Handler: http.HandlerFunc(func(w http.ResponseWriter, req *http.Request) {
 		h.serveHost(w, req, host)
 	})}
 	_ = inner.Serve(&oneConn{conn: tlsConn}) // returns at once; the connection goes on

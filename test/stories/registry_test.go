@@ -56,6 +56,7 @@ func reverse(addr string) *httputil.ReverseProxy {
 			p.SetURL(&url.URL{Scheme: "http", Host: addr})
 			p.Out.Host = p.In.Host
 		},
+		ErrorLog: silent,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 }
@@ -66,7 +67,7 @@ func (r *registry) start() error {
 		return err
 	}
 	r.addr = l.Addr().String() // the same one after a stop
-	r.server = &http.Server{Handler: r}
+	r.server = &http.Server{Handler: r, ErrorLog: silent}
 	go func() { _ = r.server.Serve(l) }() // ends with stop
 	return nil
 }

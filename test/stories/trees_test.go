@@ -19,7 +19,7 @@ import (
 //
 //	tree-compare DIR1 DIR2 [IGNORED-PATH...]
 //
-// Ignored paths are relative; their directories' times are ignored too. Devices and FIFOs are left out, because
+// Ignored paths are relative; their directories' times are ignored too, and so is the root's. Devices and FIFOs are left out, because
 // rootless tools disagree about them.
 func cmdTreeCompare(ts *testscript.TestScript, neg bool, args []string) {
 	if neg || len(args) < 2 {
@@ -60,7 +60,7 @@ func describeTree(root string, ignored []string) (map[string]string, error) {
 		if err != nil {
 			return err
 		}
-		if !slices.ContainsFunc(ignored, func(i string) bool { return filepath.Dir(i) == rel }) {
+		if !slices.ContainsFunc(ignored, func(i string) bool { return filepath.Dir(i) == rel }) && rel != "." {
 			line += info.ModTime().UTC().Format(" 2006-01-02T15:04:05.000000000")
 		}
 		tree[rel] = line
