@@ -23,8 +23,8 @@ const module = "proot-distro/"
 // Every package below internal/ has a line.
 var levels = map[string]int{
 	"platform": 0, "report": 0, "archtest": 0,
-	"host":   1,
-	"rootfs": 2, "oci": 2, "compression": 2,
+	"host": 1, "rootfs": 1,
+	"l2s": 2, "oci": 2, "compression": 2,
 	"layer": 3, "guest": 3, "container": 3, "image": 3, "engine": 3,
 	"engine/proot": 4, "registry": 4, "session": 4,
 	"install": 5,
