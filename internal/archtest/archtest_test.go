@@ -26,7 +26,7 @@ var levels = map[string]int{
 	"host": 1, "rootfs": 1,
 	"l2s": 2, "oci": 2, "compression": 2,
 	"layer": 3, "guest": 3, "container": 3, "image": 3, "engine": 3,
-	"engine/proot": 4, "registry": 4, "session": 4,
+	"engine/proot": 4, "registry": 4, "session": 4, "transfer": 4,
 	"install": 5,
 	"ui":      6, "cli": 7,
 }

@@ -9,6 +9,7 @@ import (
 	"proot-distro/internal/container"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/registry"
+	"proot-distro/internal/transfer"
 	"proot-distro/internal/ui"
 )
 
@@ -70,6 +71,7 @@ func (a *App) hints(err error) []string {
 		exists   *container.ExistsError
 		busy     *container.BusyError
 		missing  *missingError
+		dir      *transfer.DirectoryError
 		remote   *registry.Error
 	)
 	switch {
@@ -78,6 +80,8 @@ func (a *App) hints(err error) []string {
 	case errors.As(err, &exists):
 		return []string{fmt.Sprintf("Choose another name with --name, or delete it first: %s remove %s",
 			a.Program, ui.ShellQuote(exists.Name))}
+	case errors.As(err, &dir):
+		return []string{"Add --recursive to copy it with its content."}
 	case errors.As(err, &missing):
 		return []string{fmt.Sprintf("'%s %s' shows what there is.", a.Program, missing.hint)}
 	case errors.As(err, &busy):

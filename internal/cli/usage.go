@@ -132,14 +132,18 @@ type positional struct {
 
 // positionals reads them from cmd.Use:
 //
-//	NAME  (A | B)  [OPTIONAL]  REPEATED...  [-- INNER ...]
+//	NAME  (A | B)  [OPTIONAL]  [PREFIX:]NAME  REPEATED...  [-- INNER ...]
 func positionals(cmd *cobra.Command) (words []positional) {
 	for _, word := range useWords(cmd.Use)[1:] {
 		if word == "[OPTIONS]" || strings.HasPrefix(word, "[--") {
 			continue
 		}
-		p := positional{optional: word[0] == '[', repeated: strings.HasSuffix(word, "...")}
-		p.name = strings.Trim(strings.TrimSuffix(word, "..."), "[]()")
+		name, repeated := strings.CutSuffix(word, "...")
+		p := positional{repeated: repeated, optional: word[0] == '[' && strings.HasSuffix(name, "]")}
+		if i := strings.LastIndexByte(name, ']'); !p.optional {
+			name = name[i+1:] // [CONTAINER:]SRC is a SRC
+		}
+		p.name = strings.Trim(name, "[]()")
 		words = append(words, p)
 	}
 	return words
