@@ -23,9 +23,11 @@ type fileWriter struct {
 }
 
 func (a *applier) regular(p place, hdr *tar.Header) error {
+	perm := headerMode(hdr).Perm()
+	eachXattr(hdr, func(string, []byte) { perm |= 0o600 }) // to set them takes writing
 	var f *os.File
 	err := a.create(p, func() (err error) {
-		f, err = p.dir.Create(p.base, headerMode(hdr).Perm())
+		f, err = p.dir.Create(p.base, perm)
 		return err
 	})
 	if err != nil {
@@ -176,7 +178,9 @@ func (a *applier) copyFile(p, target place, info rootfs.Info) error {
 	if err != nil {
 		return err
 	}
-	_, err = io.Copy(dst, src)
+	// Plain reads and writes: copy_file_range(2), which os.File would use, may be
+	// deadly on Android.
+	_, err = io.Copy(struct{ io.Writer }{dst}, struct{ io.Reader }{src})
 	if err == nil {
 		err = dst.Chmod(info.Mode)
 	}
