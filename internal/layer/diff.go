@@ -1,0 +1,44 @@
+package layer
+
+import (
+	"context"
+	"errors"
+	"io"
+	"time"
+
+	"proot-distro/internal/rootfs"
+)
+
+// DiffOptions say what goes into a layer.
+type DiffOptions struct {
+	// Skip leaves entries out, with all that is in them; give the one that Snapshot got.
+	// Guest paths, "/usr/bin". May be nil.
+	Skip func(path string) bool
+	// Changed, when not nil, names all that can have changed, by guest paths without symbolic
+	// links, in any order; before is not used then. Each of them goes into the layer as it is,
+	// a directory without its content, and a missing one as a whiteout.
+	Changed []string
+	// Epoch is SOURCE_DATE_EPOCH: later modification times become this one. May be nil.
+	Epoch *time.Time
+	// Owner tells the owner of an entry; nil means root.
+	Owner func(path string) (uid, gid int)
+	// OnSkip is told of each entry that a layer cannot hold: sockets, devices, names
+	// reserved for whiteouts. May be nil.
+	OnSkip func(path, reason string)
+}
+
+// DiffStats counts what went into a layer.
+type DiffStats struct {
+	Entries   int   // whiteouts and parents included; 0 when nothing has changed
+	Bytes     int64 // of file contents
+	Whiteouts int   // opaque markers included
+	Skipped   int
+	// After is the tree as it was packed, the next Diff's before; nil if Changed was given.
+	After *Tree
+}
+
+// Diff writes what has changed in a tree since before, nil meaning that it was empty, as an
+// uncompressed layer.
+func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o DiffOptions) (DiffStats, error) {
+	return DiffStats{}, errors.New("diff: not there yet")
+}
