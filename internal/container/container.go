@@ -21,6 +21,7 @@ type Container struct {
 	mode        LockMode
 	dir         string     // relative to the state directory
 	uncommitted bool       // a draft that was not committed
+	unfinished  error      // why a move could not be finished, so that its hard links are broken
 	replaces    *Container // the draft's predecessor, who owns lock and state; nil for Create
 }
 
@@ -52,9 +53,12 @@ func (c *Container) RootfsPath() string { return filepath.Join(c.Dir(), "rootfs"
 
 // Rootfs opens the root filesystem. Links in it mean what they mean to the guest.
 func (c *Container) Rootfs() (*rootfs.FS, error) {
-	tree, err := rootfs.Open(c.RootfsPath(), rootfs.GuestLinks)
+	if c.unfinished != nil {
+		return nil, c.unfinished
+	}
+	tree, err := c.state.Sub(path.Join(c.dir, "rootfs"), rootfs.GuestLinks)
 	if err != nil {
-		return nil, fmt.Errorf("open the root filesystem of container %q: %w", c.Name, err)
+		return nil, c.state.failed("open the root filesystem of", c.Name, err)
 	}
 	return tree, nil
 }

@@ -7,6 +7,8 @@
 //
 //	containers/<name>/rootfs/         the container; without rootfs/ it is not one
 //	containers/<name>/manifest.json   its record, missing after a plain-tarball install
+//	containers/<name>/moved-from      its former place, until a move is complete
+//	installed-rootfs/<name>/          a container of older versions, its rootfs itself
 //	locks/<name>.lock                 flock(2); content "<pid> <command>" of a holder
 //	sessions/<pid>.json               flock(2)ed as long as the session lives
 //	staging/<name>                    a container that is being made
@@ -25,9 +27,12 @@
 //
 // A container appears, is replaced and disappears by rename(2). A process
 // that is killed therefore leaves either the old or the new container, and
-// garbage in staging/ at most. Only one state needs a decision: <name>~old
-// without containers/<name>, between the two renames of a replacement. Then the
-// old one is put back; until someone does, [Store.Names] lists it nevertheless.
+// garbage in staging/ at most. Two states need more. One is <name>~old without
+// containers/<name>, between the two renames of a replacement: the old one is put
+// back; until someone does, [Store.Names] lists it nevertheless. The other is a
+// container with moved-from in it: it has been renamed, or its layout is a new one,
+// but stand-ins for hard links (see package l2s) may still lead to where it was. Who
+// opens it finishes that first.
 //
 // Locks and sessions belong to open files, not to processes: the engine keeps
 // both open in the guest's processes, so a container stays in use, and its session

@@ -43,6 +43,7 @@ var acts = map[string]func(s *Store, args []string) error{
 	"session":  actSession,
 	"cycle":    actCycle,
 	"recreate": actRecreate,
+	"rename":   actRename,
 }
 
 // ready tells the test that the process is where it should be, and stays there
@@ -207,6 +208,19 @@ func actRecreate(s *Store, args []string) error {
 			return err
 		}
 		if err := c.Close(); err != nil {
+			return err
+		}
+	}
+}
+
+// actRename renames back and forth until it is killed, and tells each round.
+func actRename(s *Store, args []string) error {
+	for {
+		fmt.Println("ready", os.Getpid())
+		if err := s.Rename(args[0], "other", "rename"); err != nil {
+			return err
+		}
+		if err := s.Rename("other", args[0], "rename"); err != nil {
 			return err
 		}
 	}

@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/host"
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -26,7 +27,8 @@ const (
 // paths relative to it.
 type state struct {
 	*rootfs.FS
-	dirs host.Dirs
+	dirs   host.Dirs
+	report report.Reporter
 }
 
 // open opens the state directory; fs.ErrNotExist when nothing was ever installed.
@@ -35,7 +37,11 @@ func (s *Store) open() (*state, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &state{FS: tree, dirs: s.dirs}, nil
+	reporter := s.Report
+	if reporter == nil {
+		reporter = report.Discard
+	}
+	return &state{FS: tree, dirs: s.dirs, report: reporter}, nil
 }
 
 // make opens the state directory after creating what is missing. Nobody else
@@ -88,7 +94,7 @@ func (t *state) exists(name string) bool {
 
 // known reports whether something of a container called name may be there.
 func (t *state) known(name string) bool {
-	return t.exists(t.home(name)) || t.exists(t.aside(name)) || t.exists(t.lockName(name))
+	return t.exists(t.home(name)) || t.isLegacy(name) || t.exists(t.aside(name)) || t.exists(t.lockName(name))
 }
 
 // status is what containers/<name> holds.
@@ -131,14 +137,22 @@ func (t *state) foreign(name string) error {
 		filepath.Join(t.dirs.Runtime, filepath.FromSlash(name)))
 }
 
-// tidy finishes what a killed process left of name, under its exclusive lock.
-// Afterwards staging holds nothing of it.
+// unsettled reports whether a container has to be brought to its place before it can be used.
+func (t *state) unsettled(name string, st status) bool {
+	return t.hasNote(name) || st != present && (t.exists(t.aside(name)) || t.isLegacy(name))
+}
+
+// tidy finishes what a killed process left of name, under its exclusive lock, and moves
+// a container of the old layout. Afterwards staging holds nothing of it.
 func (t *state) tidy(name string) error {
 	err := t.settle(name)
 	for _, rest := range []string{t.draft(name), t.removed(name)} {
 		if err == nil {
 			err = t.RemoveAll(rest, rootfs.RemoveOptions{})
 		}
+	}
+	if err == nil {
+		err = t.migrate(name)
 	}
 	if err != nil {
 		return t.failed("clean up after", name, err)
@@ -197,12 +211,20 @@ func (t *state) move(from, to string) error {
 		return err
 	}
 	err := t.Rename(from, to)
-	if errors.Is(err, fs.ErrPermission) && t.chmod(from, 0o700) == nil {
-		// A directory that changes its parent must be writable itself, since
-		// its ".." changes (rename(2), EACCES).
-		err = t.Rename(from, to)
+	if !errors.Is(err, fs.ErrPermission) {
+		return err
 	}
-	return err
+	// A directory that changes its parent must be writable itself, since its
+	// ".." changes (rename(2), EACCES).
+	info, statErr := t.Lstat(from)
+	if statErr != nil || t.chmod(from, 0o700) != nil {
+		return err
+	}
+	at := to
+	if err = t.Rename(from, to); err != nil {
+		at = from
+	}
+	return errors.Join(err, t.chmod(at, info.Mode))
 }
 
 func (t *state) chmod(name string, mode fs.FileMode) error {

@@ -9,11 +9,15 @@ import (
 	"strings"
 
 	"proot-distro/internal/host"
-	"proot-distro/internal/rootfs"
+	"proot-distro/internal/report"
 )
 
 // Store is the collection of containers below host.Dirs.
 type Store struct {
+	// Report is told of work that opening a container brings along and that may
+	// take long; nil tells nobody.
+	Report report.Reporter
+
 	dirs host.Dirs
 }
 
@@ -41,14 +45,20 @@ func (s *Store) Names() ([]string, error) {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
 	defer t.Close()
-	names, err := t.list(t.containers())
+	// First the place that containers leave: what moves meanwhile is found at either.
+	names, err := t.list(t.legacy())
 	if err != nil {
 		return nil, fmt.Errorf("list containers: %w", err)
 	}
-	names = slices.DeleteFunc(names, func(name string) bool {
+	names = slices.DeleteFunc(names, func(name string) bool { return ValidateName(name) != nil || !t.isLegacy(name) })
+	homes, err := t.list(t.containers())
+	if err != nil {
+		return nil, fmt.Errorf("list containers: %w", err)
+	}
+	names = append(names, slices.DeleteFunc(homes, func(name string) bool {
 		st, err := t.status(name)
 		return ValidateName(name) != nil || err != nil || st != present
-	})
+	})...)
 	// Only now staging: a container whose replacement is half-way is found there.
 	staged, err := t.list(t.staging())
 	if err != nil {
@@ -81,7 +91,11 @@ func (s *Store) Open(name string, mode LockMode, command string) (*Container, er
 		t.Close()
 		return nil, err
 	}
-	return &Container{Name: name, state: t, lock: lock, mode: mode, dir: t.home(name)}, nil
+	c := &Container{Name: name, state: t, lock: lock, mode: mode, dir: t.home(name)}
+	if mode == Exclusive {
+		c.unfinished = t.arrive(name) // no obstacle to deleting or replacing it
+	}
+	return c, nil
 }
 
 // openExisting takes the lock of a container that is there.
@@ -95,7 +109,7 @@ func (t *state) openExisting(name string, mode LockMode, command string) (*os.Fi
 	if err != nil {
 		return nil, err
 	}
-	if st != present && mode == Shared && t.exists(t.aside(name)) {
+	if mode == Shared && t.unsettled(name, st) {
 		lock.Close()
 		if err := t.recover(name, command); err != nil {
 			return nil, err
@@ -132,14 +146,14 @@ func (t *state) lockAndLook(name string, mode LockMode, command string) (*os.Fil
 	return lock, st, nil
 }
 
-// recover puts a container back whose replacement was killed half-way, which
-// takes the exclusive lock for a moment.
+// recover finishes a replacement or a move that was killed half-way, and moves a
+// container of the old layout, which takes the exclusive lock for a moment.
 func (t *state) recover(name, command string) error {
 	lock, _, err := t.lockAndLook(name, Exclusive, command)
 	if err != nil {
 		return err
 	}
-	return lock.Close()
+	return errors.Join(t.arrive(name), lock.Close())
 }
 
 // Create locks a name that is not taken and gives an uncommitted container in
@@ -161,22 +175,11 @@ func (s *Store) Create(name, command string) (*Container, error) {
 }
 
 func (t *state) create(name, command string) (*Container, error) {
-	lock, st, err := t.lockAndLook(name, Exclusive, command)
+	lock, err := t.reserve(name, command)
 	if err != nil {
 		return nil, err
 	}
-	switch st {
-	case present:
-		err = &ExistsError{name}
-	case leftover:
-		if err = t.discard(name, t.home(name), rootfs.RemoveOptions{}); err != nil {
-			err = t.failed("create", name, err)
-		}
-	}
-	if err == nil {
-		err = t.makeDraft(name)
-	}
-	if err != nil {
+	if err = t.makeDraft(name); err != nil {
 		lock.Close()
 		return nil, err
 	}

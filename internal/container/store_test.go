@@ -262,7 +262,7 @@ func TestPythonState(t *testing.T) {
 	plant(t, dirs.Cache, map[string]string{"oci_layers/sha256_00": "blob", "oci_manifests/0123456789abcdef.json": "{}"})
 	cache := tree(t, dirs.Cache)
 
-	if diff := cmp.Diff([]string{"tarball", "ubuntu"}, names(t, s)); diff != "" {
+	if diff := cmp.Diff([]string{"old", "tarball", "ubuntu"}, names(t, s)); diff != "" {
 		t.Error(diff)
 	}
 	if got := content(t, s, "tarball"); got != "plain" {
@@ -294,7 +294,7 @@ func TestPythonState(t *testing.T) {
 	if err := c.Remove(rootfs.RemoveOptions{}); err != nil {
 		t.Fatal(err)
 	}
-	if diff := cmp.Diff([]string{"tarball"}, names(t, s)); diff != "" {
+	if diff := cmp.Diff([]string{"old", "tarball"}, names(t, s)); diff != "" {
 		t.Error(diff)
 	}
 	if diff := cmp.Diff(cache, tree(t, dirs.Cache)); diff != "" {

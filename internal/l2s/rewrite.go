@@ -20,8 +20,8 @@ type Move struct {
 	OnEntries func(n int)
 }
 
-// tempName is a link on its way to its name. One that a killed process left is
-// recognised by its target.
+// tempName is a link on its way to its name. What a killed process left is recognised
+// by its target; anything else of this name has to give way.
 const tempName = ".l2s.pd-new"
 
 // Rewrite makes the stand-ins of a tree that was moved lead to where it is now. Nobody
@@ -78,7 +78,9 @@ func (r *rewriter) dir(name string) (err error) {
 func (r *rewriter) link(d *widened, name string) error {
 	var target string
 	err := d.try(func() (err error) { target, err = d.Readlink(name); return err })
-	if err != nil {
+	if name == tempName && errors.Is(err, fs.ErrNotExist) {
+		return nil // replaced since the directory was listed
+	} else if err != nil {
 		return err
 	}
 	moved, ok := Reroot(target, r.From, r.To)
@@ -93,7 +95,7 @@ func (r *rewriter) link(d *widened, name string) error {
 	return d.change(func() error {
 		err := d.Symlink(moved, tempName)
 		if errors.Is(err, fs.ErrExist) {
-			if err = d.Remove(tempName); err == nil {
+			if err = d.RemoveAll(tempName, rootfs.RemoveOptions{}); err == nil {
 				err = d.Symlink(moved, tempName)
 			}
 		}

@@ -41,6 +41,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path/filepath"
 	"strings"
 	"time"
 
@@ -104,6 +105,15 @@ func Open(dir string, links Links) (*FS, error) {
 // is valid until t is closed.
 func (t *FS) View(links Links) *FS {
 	return &FS{root: t.root, path: t.path, links: links, view: true}
+}
+
+// Sub opens the directory name of t as a tree of its own. Its links can't lead back into t.
+func (t *FS) Sub(name string, links Links) (*FS, error) {
+	d, err := t.OpenDir(name)
+	if err != nil {
+		return nil, err
+	}
+	return &FS{root: Dir{fd: d.fd, shared: true}, path: filepath.Join(t.path, filepath.FromSlash(d.Path())), links: links}, nil
 }
 
 // Close releases the tree. Directories opened in it stay open.
