@@ -41,7 +41,7 @@ run pd login debian -- apt-get --version
 run pd login debian -- sh -c 'echo "kept in the container" > /root/note && ls -l /root'
 run pd login debian --env GREETING=hello -- sh -c 'echo "$GREETING from $(id -un)"; cat /root/note'
 run pd login debian --user nobody -- id
-say "The image's own command, and one in its place."
+say "A command in place of the image's own, which is bash."
 run pd run debian -- dpkg-query --show dpkg apt
 say "With the registry gone, the cache is enough for a second container."
 stop_registry

