@@ -56,7 +56,7 @@ func reverse(addr string) *httputil.ReverseProxy {
 			p.SetURL(&url.URL{Scheme: "http", Host: addr})
 			p.Out.Host = p.In.Host
 		},
-		ErrorLog: silent,
+		ErrorLog:     silent,
 		ErrorHandler: func(w http.ResponseWriter, _ *http.Request, _ error) { w.WriteHeader(http.StatusBadGateway) },
 	}
 }
