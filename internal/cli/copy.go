@@ -23,9 +23,10 @@ func newCopyCommand(a *App) *cobra.Command {
 		Long: "Copy files between the host and a container, or between two containers. A path in a container " +
 			"follows the container's name and a colon: ubuntu:/etc/resolv.conf; a path of the host that has a colon " +
 			"begins with / or ./ instead. If DEST is a directory, the copy comes into it.\n\n" +
-			"Modes and modification times are kept, the owner is not. Devices, FIFOs and sockets are skipped. A link " +
-			"is followed as the guest would follow it; with --recursive or --move the link itself is copied. The " +
-			"directories . and .. can be SRC, but not DEST.",
+			"Modes and modification times are kept, the owner is not. Devices, FIFOs and sockets are skipped. Links " +
+			"inside of directories are copied as they are. One that is named as SRC is followed, as the guest " +
+			"would; with --move, or with --recursive unless it leaves a container, the link itself is copied. The directories " +
+			". and .. can be SRC, but not DEST.",
 		Example: "# Into a container\npd copy ./file.txt ubuntu:/root/file.txt\n\n" +
 			"# Out of a container\npd copy ubuntu:/etc/resolv.conf ./resolv.conf.bak\n\n" +
 			"# Between two containers\npd copy arch:/etc/pacman.conf ubuntu:/tmp/pacman.conf\n\n" +

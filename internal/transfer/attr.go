@@ -3,7 +3,6 @@ package transfer
 import (
 	"errors"
 	"io/fs"
-	"os"
 	"strconv"
 	"strings"
 	"time"
@@ -36,13 +35,13 @@ func isPermission(err error) bool { return errors.Is(err, unix.EACCES) }
 // setuid or setgid bit.
 func (p *pass) keptMode(info rootfs.Info) fs.FileMode {
 	mode := info.Mode
-	if p.faithful && os.Geteuid() == 0 {
+	if p.faithful && p.uid == 0 {
 		return mode // the owner is kept too
 	}
-	if mode.IsRegular() && info.UID != os.Geteuid() {
+	if mode.IsRegular() && info.UID != p.uid {
 		mode &^= fs.ModeSetuid
 	}
-	if mode.IsRegular() && info.GID != os.Getegid() {
+	if mode.IsRegular() && info.GID != p.gid {
 		mode &^= fs.ModeSetgid
 	}
 	return mode

@@ -97,7 +97,7 @@ func openDir(d *rootfs.Dir) (*os.File, error) {
 
 // keepOwner gives an entry the owner of its original, which takes root.
 func (p *pass) keepOwner(dir int, name string, info rootfs.Info) {
-	if os.Geteuid() == 0 && (info.UID != 0 || info.GID != 0) {
+	if p.uid == 0 && (info.UID != 0 || info.GID != 0) {
 		_ = unix.Fchownat(dir, name, info.UID, info.GID, unix.AT_SYMLINK_NOFOLLOW) // refused in a user namespace
 	}
 }

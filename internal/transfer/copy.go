@@ -24,12 +24,13 @@ type CopyOptions struct {
 // destination when that is a directory, else under its name. Directories that are there
 // already are merged into and keep their modes.
 func Copy(ctx context.Context, from, to End, o CopyOptions) (Result, error) {
-	s, err := find(from, !o.Recursive && !o.Move)
+	follow := !o.Move && (!o.Recursive || leaves(from, to))
+	s, err := find(from, follow)
 	if err != nil {
 		return Result{}, err
 	}
 	defer s.close()
-	if err := checkSource(s, o); err != nil {
+	if err := checkSource(s, follow, o); err != nil {
 		return Result{}, err
 	}
 	d, err := findTarget(to, s)
@@ -56,7 +57,12 @@ func Copy(ctx context.Context, from, to End, o CopyOptions) (Result, error) {
 	return result, err
 }
 
-func checkSource(s *place, o CopyOptions) error {
+// leaves reports whether a transfer takes something out of a container. A link that was
+// named as the source is followed then: a guest's link on the host, under a name of the
+// user's choice, would be followed by the host's rules when that name is written to again.
+func leaves(from, to End) bool { return from.Root != nil && to.Root == nil }
+
+func checkSource(s *place, followed bool, o CopyOptions) error {
 	switch mode := s.info.Mode; {
 	case !s.exists:
 		return explain(s.end, fs.ErrNotExist)
@@ -64,7 +70,7 @@ func checkSource(s *place, o CopyOptions) error {
 		return fmt.Errorf("%s cannot be moved: name the directory", s.end)
 	case mode.IsDir() && !o.Recursive:
 		return &DirectoryError{Path: s.end.String()}
-	case mode&fs.ModeSymlink != 0 && !o.Recursive && !o.Move && !s.standIn():
+	case mode&fs.ModeSymlink != 0 && followed && !s.standIn():
 		return fmt.Errorf("%s is a link that leads nowhere", s.end)
 	case mode.IsDir() || mode.IsRegular() || mode&fs.ModeSymlink != 0:
 		return nil
@@ -79,7 +85,8 @@ func (e *DirectoryError) Error() string { return e.Path + " is a directory" }
 
 // findTarget finds what a copy of s at the destination is called.
 func findTarget(to End, s *place) (*place, error) {
-	d, err := find(to, true)
+	followed := true
+	d, err := find(to, followed)
 	if err != nil {
 		return nil, err
 	}
@@ -89,20 +96,20 @@ func findTarget(to End, s *place) (*place, error) {
 	}
 	if d.exists && d.info.Mode.IsDir() && into != "" {
 		d.close()
-		inside := to
-		inside.Path = path.Join(d.real, into)
-		if d, err = find(inside, true); err != nil {
+		to.Path = path.Join(d.real, into)
+		followed = to.Root != nil // see leaves
+		if d, err = find(to, followed); err != nil {
 			return nil, err
 		}
 	}
-	if err := checkTarget(to, s, d); err != nil {
+	if err := checkTarget(to, followed, s, d); err != nil {
 		d.close()
 		return nil, err
 	}
 	return d, nil
 }
 
-func checkTarget(to End, s, d *place) error {
+func checkTarget(to End, followed bool, s, d *place) error {
 	mode, isDir := d.info.Mode, s.info.Mode.IsDir()
 	switch {
 	case !d.exists && !isDir && slashed(to.Path):
@@ -115,7 +122,7 @@ func checkTarget(to End, s, d *place) error {
 		return nil
 	case mode.IsDir():
 		return fmt.Errorf("%s is a directory: a file cannot take its place", d)
-	case mode&fs.ModeSymlink != 0 && s.info.Mode&fs.ModeSymlink == 0 && !d.standIn():
+	case mode&fs.ModeSymlink != 0 && followed && s.info.Mode&fs.ModeSymlink == 0 && !d.standIn():
 		return fmt.Errorf("%s is a link that leads nowhere: remove it or name another destination", d)
 	case mode.IsRegular() || mode&fs.ModeSymlink != 0:
 		return nil
@@ -178,7 +185,7 @@ func removeMoved(s *place, r Result, err error) error {
 
 // top copies the source itself.
 func (p *pass) top(s, d *place) {
-	n := &node{src: s.dir, dst: d.dir, old: statDir(d.dir)}
+	n := &node{src: s.dir, dst: d.dir, lent: true, old: statDir(d.dir)}
 	n.shares.Store(1)
 	defer p.release(n)
 	if s.base != "" && d.base != "" {

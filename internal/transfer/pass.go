@@ -36,6 +36,8 @@ type pass struct {
 	report report.Reporter
 	meter  report.Meter
 
+	uid, gid int // who owns the copies
+
 	jobs    chan job
 	workers sync.WaitGroup
 	started bool
@@ -68,7 +70,8 @@ const (
 )
 
 func begin(ctx context.Context, from, to End, r rules, o Options) *pass {
-	p := &pass{rules: r, from: from, to: to, report: o.Report, jobs: make(chan job, queued), inodes: map[inode]string{}}
+	p := &pass{rules: r, from: from, to: to, report: o.Report, jobs: make(chan job, queued), inodes: map[inode]string{},
+		uid: os.Geteuid(), gid: os.Getegid()}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.fromLinks, p.toLinks = from.standIns(), to.standIns()
 	p.meter = report.Discard.Begin(report.Task{})
@@ -128,6 +131,7 @@ func (p *pass) miss(verb, shown string, err error) {
 // node is a pair of directories.
 type node struct {
 	src, dst *rootfs.Dir
+	lent     bool // they are not ours to close
 	// shares counts the walk and the files that wait; whoever gives up the
 	// last one finishes the directory.
 	shares atomic.Int32
@@ -153,8 +157,10 @@ func (p *pass) release(n *node) {
 	if n.reopened {
 		_ = unix.Fchmodat(n.src.Fd(), ".", unixMode(n.final.Mode), 0) // it was ours to open, so it is to close
 	}
-	n.src.Close()
-	n.dst.Close()
+	if !n.lent {
+		n.src.Close()
+		n.dst.Close()
+	}
 }
 
 // finish gives a directory its mode and time, or those back that it had.

@@ -25,7 +25,7 @@ type SyncOptions struct {
 // it when that is a directory. Links are copied as they are, but for one that is named as
 // the source and leads to a directory.
 func Sync(ctx context.Context, from, to End, o SyncOptions) (Result, error) {
-	s, err := findSyncSource(from)
+	s, err := findSyncSource(from, to)
 	if err != nil {
 		return Result{}, err
 	}
@@ -56,19 +56,20 @@ func Sync(ctx context.Context, from, to End, o SyncOptions) (Result, error) {
 	return p.end()
 }
 
-// findSyncSource follows a link only where it leads to a directory.
-func findSyncSource(from End) (*place, error) {
+// findSyncSource follows a link where it leads to a directory, or out of a container.
+func findSyncSource(from, to End) (*place, error) {
 	s, err := find(from, true)
 	if err != nil {
 		return nil, err
 	}
-	if !s.exists || !s.info.Mode.IsDir() {
+	follow := leaves(from, to)
+	if !follow && !s.info.Mode.IsDir() {
 		s.close()
 		if s, err = find(from, false); err != nil {
 			return nil, err
 		}
 	}
-	if err := checkSource(s, CopyOptions{Recursive: true}); err != nil {
+	if err := checkSource(s, follow, CopyOptions{Recursive: true}); err != nil {
 		s.close()
 		return nil, err
 	}
