@@ -11,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 
+	"proot-distro/internal/flock"
 	"proot-distro/internal/rootfs"
 )
 
@@ -51,7 +52,7 @@ func TestLocksAcrossProcesses(t *testing.T) {
 	owner := start(t, dirs, "remove", "debian")
 	for _, mode := range []LockMode{Shared, Exclusive} {
 		b := busy(t, s, mode)
-		if diff := cmp.Diff(&BusyError{Name: "debian", PID: owner.pid, Command: "remove", Mode: mode}, b); diff != "" {
+		if diff := cmp.Diff(&BusyError{Name: "debian", Holder: flock.Holder{PID: owner.pid, Command: "remove"}, Mode: mode}, b); diff != "" {
 			t.Error(diff)
 		}
 		if want := fmt.Sprintf(`container "debian" is in use by remove (PID %d)`, owner.pid); b.Error() != want {
@@ -158,50 +159,8 @@ func TestLockFileIsNotTrusted(t *testing.T) {
 }
 
 func TestBusyErrorSays(t *testing.T) {
-	for want, b := range map[string]*BusyError{
-		`container "a" is in use by another process`:                                        {Name: "a"},
-		`container "a" is in use by login (PID 7)`:                                          {Name: "a", PID: 7, Command: "login"},
-		`container "a" is in use by background processes of login (PID 7, which has ended)`: {Name: "a", PID: 7, Command: "login", Gone: true},
-		`container "a" is in use by another process (PID 7)`:                                {Name: "a", PID: 7},
-	} {
-		if b.Error() != want {
-			t.Errorf("%+v says %s", b, b)
-		}
+	b := &BusyError{Name: "a", Holder: flock.Holder{PID: 7, Command: "login"}}
+	if want := `container "a" is in use by login (PID 7)`; b.Error() != want {
+		t.Errorf("it says %s", b)
 	}
-}
-
-func TestParseLocks(t *testing.T) {
-	const text = `1: POSIX  ADVISORY  WRITE 10 08:01:100 0 EOF
-2: FLOCK  ADVISORY  WRITE 11 08:01:100 0 EOF
-2: -> FLOCK  ADVISORY  WRITE 12 08:01:100 0 EOF
-3: FLOCK  ADVISORY  READ  13 08:01:100 0 EOF
-4: FLOCK  ADVISORY  READ  14 08:02:100 0 EOF
-5: FLOCK  ADVISORY  READ  0 08:01:100 0 EOF
-6: FLOCK
-7: OFDLCK ADVISORY  READ -1 08:01:100 0 EOF
-`
-	if diff := cmp.Diff([]int{11, 13}, parseLocks(text, "08:01:100")); diff != "" {
-		t.Error(diff)
-	}
-}
-
-func FuzzParseHolder(f *testing.F) {
-	for _, s := range []string{"123 login", "1 clear-cache\n", "", "0 login", "-1 x", "99999999999 x", "12", "12 \x1b[0m", "7 a  "} {
-		f.Add([]byte(s))
-	}
-	f.Fuzz(func(t *testing.T, content []byte) {
-		pid, command := parseHolder(content)
-		if (pid > 0) != (command != "") || pid < 0 {
-			t.Errorf("%d, %q", pid, command)
-		}
-		if strings.ContainsFunc(command, func(r rune) bool { return r < ' ' || r > '~' }) {
-			t.Errorf("not safe to show: %q", command)
-		}
-		if pid > 0 {
-			again, same := parseHolder(fmt.Appendf(nil, "%d %s", pid, command))
-			if again != pid || same != command {
-				t.Errorf("%d %q becomes %d %q", pid, command, again, same)
-			}
-		}
-	})
 }

@@ -14,6 +14,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"proot-distro/internal/flock"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/rootfs"
 )
@@ -79,7 +80,7 @@ func (t *state) register(sess Session) (*os.File, error) {
 	if err != nil {
 		return nil, err
 	}
-	_, err = tryFlock(f, unix.LOCK_EX)
+	_, err = flock.Try(f, unix.LOCK_EX)
 	if err == nil {
 		_, err = f.Write(append(data, '\n'))
 	}
@@ -136,7 +137,7 @@ func readSession(dir *rootfs.Dir, name string) (sess Session, ok bool) {
 	if err != nil || pid <= 0 {
 		return Session{}, false
 	}
-	if "."+suffix == newSuffix && !alive(pid) {
+	if "."+suffix == newSuffix && !flock.Alive(pid) {
 		_ = dir.Remove(name) // killed while it registered
 	}
 	if "."+suffix != sessionSuffix {
@@ -148,7 +149,7 @@ func readSession(dir *rootfs.Dir, name string) (sess Session, ok bool) {
 	}
 	defer f.Close()
 	// Shared, so that two who look at a dead session at once both see it dead.
-	if dead, err := tryFlock(f, unix.LOCK_SH); err != nil || dead {
+	if dead, err := flock.Try(f, unix.LOCK_SH); err != nil || dead {
 		if dead && isAt(f, dir, name) {
 			_ = dir.Remove(name) // who cannot delete it will not list it either
 		}

@@ -13,6 +13,8 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/flock"
 )
 
 func sessions(t *testing.T, s *Store) []Session {
@@ -125,7 +127,7 @@ func TestHostileSessions(t *testing.T) {
 				t.Fatal(err)
 			}
 		}
-		if ok, err := tryFlock(f, unix.LOCK_EX); err != nil || !ok {
+		if ok, err := flock.Try(f, unix.LOCK_EX); err != nil || !ok {
 			t.Fatal(ok, err)
 		}
 	}

@@ -21,6 +21,9 @@ import (
 
 // Cache is $BASE_CACHE_DIR. It is safe for concurrent use, also by several processes.
 type Cache struct {
+	// Command is what a [BusyError] of others shall call this process; "install".
+	Command string
+
 	path              string
 	layers, manifests string // names below path
 

@@ -13,6 +13,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"proot-distro/internal/flock"
 	"proot-distro/internal/rootfs"
 )
 
@@ -82,7 +83,11 @@ func tryPartial(dir *rootfs.Dir, name string, d v1.Descriptor) (*Partial, error)
 		return nil, fmt.Errorf("store blob: %w", err)
 	}
 	p := &Partial{File: f, dir: dir, name: name, want: d}
-	if err := flock(f, unix.LOCK_EX|unix.LOCK_NB); err != nil {
+	held, err := flock.Try(f, unix.LOCK_EX)
+	if err == nil && !held {
+		err = unix.EWOULDBLOCK
+	}
+	if err != nil {
 		f.Close()
 		return nil, fmt.Errorf("lock partial blob: %w", err)
 	}
@@ -100,15 +105,7 @@ func tryPartial(dir *rootfs.Dir, name string, d v1.Descriptor) (*Partial, error)
 }
 
 // current reports whether File is what the name stands for.
-func (p *Partial) current() bool {
-	named, err := p.dir.Lstat(p.name + ".part")
-	if err != nil {
-		return false
-	}
-	var st unix.Stat_t
-	err = unix.Fstat(int(p.File.Fd()), &st)
-	return err == nil && uint64(st.Ino) == named.Ino && uint64(st.Dev) == named.Dev
-}
+func (p *Partial) current() bool { return isNamed(p.File, p.dir, p.name+".part") }
 
 // Reset drops what was fetched so far.
 func (p *Partial) Reset() error {
@@ -218,7 +215,7 @@ func (p *Partial) Close() error {
 
 // release unlocks explicitly, since Reader's descriptors share the lock.
 func (p *Partial) release() error {
-	err := flock(p.File, unix.LOCK_UN)
+	_, err := flock.Try(p.File, unix.LOCK_UN)
 	err = errors.Join(err, p.File.Close(), p.dir.Close())
 	p.File = nil
 	return err
