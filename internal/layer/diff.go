@@ -37,8 +37,38 @@ type DiffStats struct {
 	After *Tree
 }
 
+// ErrChanging means that somebody writes to what is being packed.
+var ErrChanging = errors.New("changed while it was being packed")
+
 // Diff writes what has changed in a tree since before, nil meaning that it was empty, as an
 // uncompressed layer.
+//
+// An entry has changed if its type, mode, size, modification or change time or inode has, a
+// directory only if its mode or its attributes have. Changed entries come with their parents
+// and, of a hard link, all names. A directory in the place of another is opaque and packed
+// whole. Times are whole seconds, and nothing in the stream depends on the machine, the user or
+// the clock. The root itself is never packed.
+//
+// An error is [ErrChanging] if an entry changes meanwhile.
 func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o DiffOptions) (DiffStats, error) {
-	return DiffStats{}, errors.New("diff: not there yet")
+	var c *comparison
+	var after *Tree
+	var newest int64
+	var err error
+	if o.Changed != nil {
+		c, err = listed(ctx, root, o.Changed, o.Skip)
+	} else if after, newest, err = snapshot(ctx, root, o.Skip); err == nil {
+		c = compare(before, after, o.Skip)
+	}
+	if err != nil {
+		return DiffStats{}, err
+	}
+	p := newPacker(ctx, root, w, o)
+	p.newest = newest
+	err = p.run(c)
+	if err := errors.Join(err, p.close()); err != nil {
+		return DiffStats{}, err
+	}
+	p.stats.After = after
+	return p.stats, settle(ctx, p.newest)
 }

@@ -1,0 +1,255 @@
+package layer
+
+import (
+	"cmp"
+	"context"
+	"errors"
+	"io/fs"
+	"path"
+	"slices"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/rootfs"
+)
+
+// change is an entry of the layer to be.
+type change struct {
+	path string // of the entry, or of what a whiteout or an opaque marker hides
+	kind changeKind
+	node *node // of an entry
+}
+
+type changeKind int
+
+const (
+	isEntry changeKind = iota
+	isWhiteout
+	isOpaque
+)
+
+// unfit is an entry that a layer cannot hold.
+type unfit struct{ path, reason string }
+
+// comparison finds what has changed between two trees. Directories come before what is in
+// them, entries in the order of their names.
+type comparison struct {
+	before, after *Tree
+	skip          func(path string) bool
+	changes       []change
+	unfit         []unfit
+
+	// Of files with several names: those with a changed name, and those with one that is not.
+	changed, unchanged map[inode]bool
+	whole              map[inode]bool // to be packed under all names
+}
+
+// compare compares trees; before may be nil.
+func compare(before, after *Tree, skip func(path string) bool) *comparison {
+	if before == nil {
+		before = &Tree{nodes: []node{{}}}
+	}
+	c := &comparison{before: before, after: after, skip: skip}
+	c.run()
+	whole := map[inode]bool{}
+	for file := range c.changed {
+		if c.unchanged[file] {
+			whole[file] = true
+		}
+	}
+	if len(whole) > 0 { // a directory with one of the names was moved
+		c.whole = whole
+		c.run()
+	}
+	return c
+}
+
+func (c *comparison) run() {
+	c.changes, c.unfit = nil, nil
+	c.changed, c.unchanged = map[inode]bool{}, map[inode]bool{}
+	c.content("/", c.before.root(), c.after.root())
+}
+
+// content compares what is in two directories; before is nil for none.
+func (c *comparison) content(dir string, before, after *node) {
+	var old []node
+	if before != nil {
+		old = c.before.children(before)
+	}
+	now := c.after.children(after)
+	for len(old) > 0 || len(now) > 0 {
+		var was, is *node
+		order := 0
+		switch {
+		case len(old) == 0:
+			order = 1
+		case len(now) == 0:
+			order = -1
+		default:
+			order = cmp.Compare(c.before.name(&old[0]), c.after.name(&now[0]))
+		}
+		name := ""
+		if order <= 0 {
+			was, old = &old[0], old[1:]
+			name = c.before.name(was)
+		}
+		if order >= 0 {
+			is, now = &now[0], now[1:]
+			name = c.after.name(is)
+		}
+		c.entry(joinPath(dir, name), was, is)
+	}
+}
+
+// entry compares an entry; one of the nodes may be nil.
+func (c *comparison) entry(path string, was, is *node) {
+	if is != nil {
+		if reason := unfitReason(path, is); reason != "" {
+			if was == nil || !is.same(was) {
+				c.unfit = append(c.unfit, unfit{path, reason})
+			}
+			is = nil
+		}
+	}
+	if was != nil && unfitReason(path, was) != "" {
+		was = nil
+	}
+	switch {
+	case is == nil && was == nil:
+	case is == nil:
+		if c.skip == nil || !c.skip(path) {
+			c.changes = append(c.changes, change{path: path, kind: isWhiteout})
+		}
+	case is.isDir():
+		c.dir(path, was, is)
+	default:
+		c.file(path, was, is)
+	}
+}
+
+func (c *comparison) dir(path string, was, is *node) {
+	if was != nil && !was.isDir() {
+		was = nil
+	}
+	start := len(c.changes)
+	c.changes = append(c.changes, change{path: path, node: is})
+	switch {
+	case was == nil:
+		c.content(path, nil, is)
+		return
+	case was.inode() != is.inode() && was.count > 0: // another one, maybe with old entries moved into it
+		c.changes = append(c.changes, change{path: path, kind: isOpaque})
+		c.content(path, nil, is)
+		return
+	}
+	c.content(path, was, is)
+	if len(c.changes) == start+1 && was.mode == is.mode && was.attrs == is.attrs {
+		c.changes = c.changes[:start]
+	}
+}
+
+func (c *comparison) file(path string, was, is *node) {
+	changed := was == nil || !is.same(was) || c.whole[is.inode()]
+	if changed {
+		c.changes = append(c.changes, change{path: path, node: is})
+	}
+	if is.linked && changed {
+		c.changed[is.inode()] = true
+	} else if is.linked {
+		c.unchanged[is.inode()] = true
+	}
+}
+
+// same reports whether a file or a link is the one that it was.
+func (n *node) same(was *node) bool {
+	return n.inode() == was.inode() && n.mode == was.mode && n.size == was.size &&
+		n.mtime == was.mtime && n.ctime == was.ctime && n.standIn == was.standIn
+}
+
+// unfitReason says why a layer cannot hold an entry, "" if it can.
+func unfitReason(path string, n *node) string {
+	if strings.HasPrefix(path[strings.LastIndexByte(path, '/')+1:], whiteoutPrefix) {
+		return "name reserved for whiteouts"
+	}
+	switch n.mode & unix.S_IFMT {
+	case unix.S_IFREG, unix.S_IFDIR, unix.S_IFLNK:
+		return ""
+	case unix.S_IFIFO:
+		return "FIFO"
+	case unix.S_IFSOCK:
+		return "socket"
+	}
+	return "device node"
+}
+
+// listed looks at the entries with these paths, in place of a comparison.
+func listed(ctx context.Context, root *rootfs.FS, paths []string, skip func(string) bool) (c *comparison, err error) {
+	s := newScanner(ctx, root, skip)
+	defer func() { err = errors.Join(err, s.close()) }()
+	l := lister{scanner: s, comparison: &comparison{}, seen: map[string]bool{"/": true}}
+	paths = slices.Clone(paths)
+	for i, p := range paths {
+		paths[i] = path.Join("/", p)
+	}
+	slices.SortFunc(paths, comparePaths)
+	for _, p := range paths {
+		if err := ctx.Err(); err != nil {
+			return nil, err
+		}
+		if _, err := l.add(p); err != nil {
+			return nil, err
+		}
+	}
+	return l.comparison, nil
+}
+
+type lister struct {
+	*scanner
+	*comparison
+	seen map[string]bool // by path, and whether it is there
+}
+
+// add adds an entry and its parents, and reports whether there is one. Where a
+// parent is missing, that is what is missing.
+func (l *lister) add(name string) (there bool, err error) {
+	if there, ok := l.seen[name]; ok {
+		return there, nil
+	}
+	defer func() { l.seen[name] = there }()
+	dir := path.Dir(name)
+	if there, err := l.add(dir); !there {
+		return false, err
+	}
+	if l.left(dir, path.Base(name)) {
+		return false, nil
+	}
+	d, err := l.dirAt(dir)
+	if err != nil {
+		return false, err
+	}
+	n, err := l.stat(d, dir, path.Base(name))
+	if errors.Is(err, fs.ErrNotExist) {
+		l.changes = append(l.changes, change{path: name, kind: isWhiteout})
+		return false, nil
+	}
+	if err != nil {
+		return false, err
+	}
+	if reason := unfitReason(name, &n); reason != "" {
+		l.unfit = append(l.unfit, unfit{name, reason})
+		return false, nil
+	}
+	if n.isDir() {
+		if d, err := l.dirAt(name); err == nil {
+			n.attrs = hashAttrs(d)
+		}
+	}
+	l.changes = append(l.changes, change{path: name, node: &n})
+	return true, nil
+}
+
+// comparePaths puts directories before what is in them, and entries in the order of names.
+func comparePaths(a, b string) int {
+	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
+}
