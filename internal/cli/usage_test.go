@@ -25,7 +25,7 @@ func TestPositionals(t *testing.T) {
 		"kill [PID | NAME]...":               {{name: "PID | NAME", optional: true, repeated: true}},
 		"remove NAME...":                     {{name: "NAME", repeated: true}},
 		"rename OLD NEW":                     {{name: "OLD"}, {name: "NEW"}},
-		"copy [NAME:]SRC [NAME:]DEST":        {{name: "NAME:]SRC", optional: true}, {name: "NAME:]DEST", optional: true}},
+		"copy [NAME:]SRC [NAME:]DEST":        {{name: "SRC"}, {name: "DEST"}},
 	} {
 		got := positionals(&cobra.Command{Use: use})
 		if diff := cmp.Diff(want, got, cmp.AllowUnexported(positional{})); diff != "" {
