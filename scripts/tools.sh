@@ -16,6 +16,9 @@ release) wanted=("${release[@]}") ;;
 *) echo "usage: $0 demo|test|release" >&2; exit 2 ;;
 esac
 
+# Without root, mmdebstrap maps user ids.
+[ "$(id -u)" = 0 ] || [ "$1" = release ] || wanted+=(newuidmap=uidmap)
+
 packages=()
 for pair in "${wanted[@]}"; do
 	PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}")
