@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 
 	"github.com/opencontainers/go-digest"
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
@@ -65,23 +66,43 @@ func (c *Cache) RemoveImage(ref oci.Ref, arch platform.Arch, removed func(name s
 
 // referenced collects the blobs that images and build steps in the cache use.
 func (c *Cache) referenced() (map[digest.Digest]bool, error) {
+	keep, err := c.imageBlobs()
+	if err != nil {
+		return nil, err
+	}
+	built, err := c.builtBlobs()
+	if err != nil {
+		// Its layers cannot be told from others, and no blob may be lost.
+		return nil, fmt.Errorf("the image is forgotten but its layers stay: %w", err)
+	}
+	maps.Copy(keep, built)
+	return keep, nil
+}
+
+// imageBlobs are the blobs of cached images.
+func (c *Cache) imageBlobs() (map[digest.Digest]bool, error) {
 	records, err := c.List()
 	if err != nil {
 		return nil, err
 	}
-	keep := map[digest.Digest]bool{}
+	used := map[digest.Digest]bool{}
 	for _, rec := range records {
 		for _, d := range blobsOf(rec) {
-			keep[d] = true
+			used[d] = true
 		}
 	}
+	return used, nil
+}
+
+// builtBlobs are the layers of build steps.
+func (c *Cache) builtBlobs() (map[digest.Digest]bool, error) {
 	tree, err := c.open(false)
 	if err != nil {
 		return nil, err
 	}
 	data, err := tree.ReadFile(buildIndex, maxBuildIndex)
 	if errors.Is(err, fs.ErrNotExist) {
-		return keep, nil
+		return nil, nil
 	}
 	var index struct {
 		Entries map[string]struct {
@@ -92,13 +113,13 @@ func (c *Cache) referenced() (map[digest.Digest]bool, error) {
 		err = json.Unmarshal(data, &index)
 	}
 	if err != nil {
-		// Its layers cannot be told from others, and no blob may be lost.
-		return nil, fmt.Errorf("the image is forgotten but its layers stay: read %s: %w", buildIndex, err)
+		return nil, fmt.Errorf("read %s: %w", buildIndex, err)
 	}
+	built := map[digest.Digest]bool{}
 	for _, step := range index.Entries {
-		keep[step.Layer] = true
+		built[step.Layer] = true
 	}
-	return keep, nil
+	return built, nil
 }
 
 // blobsOf lists what is kept as a blob for a record: its layers, and the original
