@@ -50,24 +50,42 @@ func Clone(ctx context.Context, from, to End, o CloneOptions) (Result, error) {
 func (p *pass) hardLink(j job, id inode) {
 	first, known := p.inodes[id]
 	if !known {
-		p.inodes[id] = path.Join(j.n.dst.Path(), j.to)
+		first = copied{path: path.Join(j.n.dst.Path(), j.to)}
+		if j.n.closed {
+			first.n = j.n
+			j.n.shares.Add(1)
+		}
+		p.inodes[id] = first
 		if p.buf == nil {
 			p.buf = make([]byte, fileSize)
 		}
 		p.file(j, p.buf)
 		return
 	}
-	dir, base, err := p.to.Root.View(rootfs.NoLinks).Parent(first)
-	if err == nil {
-		err = dir.Link(base, j.n.dst, j.to)
-		dir.Close()
-	}
-	if err != nil {
+	if err := p.linkTo(first, j); err != nil {
 		p.enqueue(j) // Android forbids hard links; others limit their number
 		return
 	}
 	p.copied.Add(1)
 	p.report.Detailf("%s %s", p.verb, p.from.at(path.Join(j.n.src.Path(), j.name)))
+}
+
+// copied is where a file with several names was copied to.
+type copied struct {
+	path string
+	n    *node // its directory, kept open and accessible where a path will not lead there any more
+}
+
+func (p *pass) linkTo(first copied, j job) error {
+	if first.n != nil {
+		return first.n.dst.Link(path.Base(first.path), j.n.dst, j.to)
+	}
+	dir, base, err := p.to.Root.View(rootfs.NoLinks).Parent(first.path)
+	if err != nil {
+		return err
+	}
+	defer dir.Close()
+	return dir.Link(base, j.n.dst, j.to)
 }
 
 // attributes keeps what a directory has beside mode and time.

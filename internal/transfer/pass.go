@@ -47,7 +47,7 @@ type pass struct {
 	noClone, noRange                              atomic.Bool // the file systems at hand cannot do that
 
 	fromLinks, toLinks *l2s.Tree        // stand-ins of the two ends
-	inodes             map[inode]string // where hard-linked files were copied to
+	inodes             map[inode]copied // where hard-linked files were copied to
 	buf                []byte           // for these
 }
 
@@ -70,7 +70,7 @@ const (
 )
 
 func begin(ctx context.Context, from, to End, r rules, o Options) *pass {
-	p := &pass{rules: r, from: from, to: to, report: o.Report, jobs: make(chan job, queued), inodes: map[inode]string{},
+	p := &pass{rules: r, from: from, to: to, report: o.Report, jobs: make(chan job, queued), inodes: map[inode]copied{},
 		uid: os.Geteuid(), gid: os.Getegid()}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.fromLinks, p.toLinks = from.standIns(), to.standIns()
@@ -80,6 +80,11 @@ func begin(ctx context.Context, from, to End, r rules, o Options) *pass {
 
 // end waits for the workers and gives the outcome.
 func (p *pass) end() (Result, error) {
+	for _, first := range p.inodes {
+		if first.n != nil {
+			p.release(first.n)
+		}
+	}
 	close(p.jobs)
 	p.workers.Wait()
 	p.meter.Done()
@@ -143,6 +148,7 @@ type node struct {
 	touched  atomic.Bool // something in dst was changed
 	final    rootfs.Info // what dst gets when attrs is set
 	attrs    bool
+	closed   bool // dst will be closed to its owner, or a directory on the way to it
 	reopened bool // src was made readable; final.Mode is its own
 }
 

@@ -256,8 +256,12 @@ func TestClone(t *testing.T) {
 	w := newWorld(t)
 	root := w.dirs["box"]
 	build(t, root, "bin/perl->"+root+"/.l2s/.l2s.perl0001", ".l2s/.l2s.perl0001->"+root+"/.l2s/.l2s.perl0001.0002",
-		".l2s/.l2s.perl0001.0002=#!perl@755", "etc/shadow=s@0", "closed/in=i", "closed@0", "suid=x@4755", "empty/", "plain->"+root+"/x")
+		".l2s/.l2s.perl0001.0002=#!perl@755", "etc/shadow=s@0", "closed/in/i=i", "closed@0", "zlast=", "suid=x@4755", "empty/", "plain->"+root+"/x")
 	check(t, os.Link(filepath.Join(root, "suid"), filepath.Join(root, "etc/linked")))
+	check(t, os.Chmod(filepath.Join(root, "closed"), 0o755))
+	check(t, os.Remove(filepath.Join(root, "zlast")))
+	check(t, os.Link(filepath.Join(root, "closed/in/i"), filepath.Join(root, "zlast")))
+	check(t, os.Chmod(filepath.Join(root, "closed"), 0))
 	check(t, unix.Setxattr(filepath.Join(root, "suid"), "user.note", []byte("kept"), 0))
 	check(t, os.Chmod(root, 0o700))
 	box, other := w.end("box:/"), w.end("other:/")
@@ -276,18 +280,20 @@ func TestClone(t *testing.T) {
 	if diff := cmp.Diff(want, list(t, w.dirs["other"])); diff != "" {
 		t.Error(diff)
 	}
-	one, err := os.Stat(filepath.Join(w.dirs["other"], "suid"))
-	check(t, err)
-	two, err := os.Stat(filepath.Join(w.dirs["other"], "etc/linked"))
-	check(t, err)
-	if !os.SameFile(one, two) || one.Mode() != fs.ModeSetuid|0o755 || !one.ModTime().Equal(old) {
-		t.Errorf("hard link: %v %v", one, two)
+	for _, pair := range [][2]string{{"suid", "etc/linked"}, {"closed/in/i", "zlast"}} {
+		one, err := os.Stat(filepath.Join(w.dirs["other"], pair[0]))
+		check(t, err)
+		two, err := os.Stat(filepath.Join(w.dirs["other"], pair[1]))
+		check(t, err)
+		if !os.SameFile(one, two) || !one.ModTime().Equal(old) {
+			t.Errorf("hard link: %v %v", one, two)
+		}
 	}
 	var value [8]byte
 	if n, err := unix.Getxattr(filepath.Join(w.dirs["other"], "suid"), "user.note", value[:]); err != nil || string(value[:n]) != "kept" {
 		t.Errorf("attribute: %v", err)
 	}
-	if r.Copied != 8 {
+	if r.Copied != 9 {
 		t.Errorf("%+v", r)
 	}
 }

@@ -105,6 +105,7 @@ func (p *pass) directory(n *node, from, to string, there bool) {
 		p.miss("open", p.from.at(shown), err)
 		return
 	}
+	child.closed = n.closed || child.final.Mode.Perm()&0o100 == 0
 	if !p.makeDir(n, child, to, there) {
 		child.src.Close()
 		return
