@@ -21,6 +21,7 @@ type App struct {
 	Getenv                func(string) string
 
 	args           []string // after the program's name
+	command        string   // the command that runs; empty before that is known
 	host           *host.Host
 	hostErr        error
 	commands       []*cobra.Command // in the table's order
@@ -56,7 +57,9 @@ func (a *App) Store() (*container.Store, error) {
 	if err != nil {
 		return nil, err
 	}
-	return container.NewStore(h.Dirs), nil
+	store := container.NewStore(h.Dirs)
+	store.Report = a.UI
+	return store, nil
 }
 
 // Cache is the cache of images.
@@ -65,7 +68,11 @@ func (a *App) Cache() (*image.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	return image.OpenCache(h.Dirs)
+	cache, err := image.OpenCache(h.Dirs)
+	if err == nil {
+		cache.Command = a.command
+	}
+	return cache, err
 }
 
 // ReleaseSignals gives signals their usual effect again, before the guest takes

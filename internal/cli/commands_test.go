@@ -199,7 +199,7 @@ func TestRemoveImage(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	pd(t, "remove", "-i", "debian:12").want(t, 4, "", "in use by another command")
+	pd(t, "remove", "-i", "debian:12").want(t, 4, "", "image cache is in use by")
 	if err := release(); err != nil {
 		t.Fatal(err)
 	}

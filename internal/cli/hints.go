@@ -8,6 +8,8 @@ import (
 
 	"proot-distro/internal/container"
 	"proot-distro/internal/guest"
+	"proot-distro/internal/image"
+	"proot-distro/internal/install"
 	"proot-distro/internal/registry"
 	"proot-distro/internal/transfer"
 	"proot-distro/internal/ui"
@@ -70,6 +72,7 @@ func (a *App) hints(err error) []string {
 		notFound *container.NotFoundError
 		exists   *container.ExistsError
 		busy     *container.BusyError
+		noImage  *install.NoImageError
 		missing  *missingError
 		dir      *transfer.DirectoryError
 		remote   *registry.Error
@@ -78,8 +81,12 @@ func (a *App) hints(err error) []string {
 	case errors.As(err, &notFound):
 		return a.nearContainer(notFound.Name)
 	case errors.As(err, &exists):
-		return []string{fmt.Sprintf("Choose another name with --name, or delete it first: %s remove %s",
-			a.Program, ui.ShellQuote(exists.Name))}
+		return []string{fmt.Sprintf("Choose another name%s, or delete it first: %s remove %s",
+			a.nameOption(), a.Program, ui.ShellQuote(exists.Name))}
+	case errors.As(err, &noImage):
+		return []string{fmt.Sprintf("Delete it and install the archive again: %s remove %s", a.Program, ui.ShellQuote(noImage.Name))}
+	case errors.Is(err, image.ErrBusy):
+		return []string{"Wait until it has ended."}
 	case errors.As(err, &dir):
 		return []string{"Add --recursive to copy it with its content."}
 	case errors.As(err, &missing):
@@ -94,6 +101,16 @@ func (a *App) hints(err error) []string {
 		return []string{fmt.Sprintf("The disk is full: make room; '%s list --image' shows what the cache holds.", a.Program)}
 	}
 	return nil
+}
+
+// nameOption is how the running command is told another name, if by an option.
+func (a *App) nameOption() string {
+	for _, cmd := range a.commands {
+		if cmd.Name() == a.command && cmd.Flags().Lookup("name") != nil {
+			return " with --name"
+		}
+	}
+	return ""
 }
 
 // nearContainer suggests the container that was meant, or shows how to get one.

@@ -9,6 +9,8 @@ import (
 
 	"proot-distro/internal/container"
 	"proot-distro/internal/guest"
+	"proot-distro/internal/image"
+	"proot-distro/internal/install"
 	"proot-distro/internal/registry"
 )
 
@@ -28,6 +30,8 @@ func TestHints(t *testing.T) {
 		{&container.NotFoundError{Name: "fedora"}, 3, "to make one: pd install fedora"},
 		{&container.ExistsError{Name: "debian"}, 1, "pd remove debian"},
 		{&container.BusyError{Name: "debian"}, 4, "'pd ps'"},
+		{&image.BusyError{}, 4, "Wait"},
+		{&install.NoImageError{Name: "debian"}, 1, "pd remove debian"},
 		{SessionError(&guest.ProgramError{Status: 127}), 127, ""},
 		{guest.ErrNoShell, 1, "'pd run CONTAINER -- PROGRAM'"},
 		{fmt.Errorf("write: %w", syscall.ENOSPC), 1, "The disk is full"},

@@ -12,9 +12,12 @@ var table = []func(*App) *cobra.Command{
 	newRunCommand,
 	newListCommand,
 	newRemoveCommand,
+	newRenameCommand,
+	newResetCommand,
 	newCopyCommand,
 	newSyncCommand,
 	newCloneCommand,
+	newClearCacheCommand,
 	newPsCommand,
 	newKillCommand,
 	newSearchCommand,
@@ -89,6 +92,7 @@ func (a *App) before(cmd *cobra.Command) error {
 	if err := a.checkFlags(cmd); err != nil {
 		return err
 	}
+	a.command = cmd.Name()
 	a.UI.SetLevel(a.verbosity())
 	if cmd.HasParent() && cmd.Annotations[harmless] == "" {
 		a.warnRoot()

@@ -69,7 +69,9 @@ func (in *Installer) Install(ctx context.Context, req Request) (Result, error) {
 	}
 	defer draft.Close()
 	in.Report.Infof("Installing %s as '%s'…", req.Source.Typed, name)
-	record, err := in.fill(ctx, draft, req)
+	record, err := in.fill(draft, func(tree *rootfs.FS) (*image.Image, error) {
+		return in.unpackSource(ctx, draft, tree, req)
+	})
 	if err != nil {
 		return Result{}, err
 	}
@@ -90,14 +92,15 @@ func chooseName(req Request) (string, error) {
 	return name, nil
 }
 
-// fill puts the source's files and its record into the draft.
-func (in *Installer) fill(ctx context.Context, draft *container.Container, req Request) (*oci.Record, error) {
+// fill puts files, as unpack does it, and a record into the draft. An image that unpack
+// returns is closed by it.
+func (in *Installer) fill(draft *container.Container, unpack func(*rootfs.FS) (*image.Image, error)) (*oci.Record, error) {
 	tree, err := draft.Rootfs()
 	if err != nil {
 		return nil, err
 	}
 	defer tree.Close()
-	img, err := in.unpackSource(ctx, draft, tree, req)
+	img, err := unpack(tree)
 	if err != nil {
 		return nil, err
 	}

@@ -1,0 +1,54 @@
+package cli
+
+import (
+	"github.com/spf13/cobra"
+
+	"proot-distro/internal/install"
+	"proot-distro/internal/registry"
+)
+
+type resetOptions struct {
+	allowInsecure bool
+}
+
+func newResetCommand(a *App) *cobra.Command {
+	var o resetOptions
+	cmd := &cobra.Command{
+		Use:        "reset [OPTIONS] CONTAINER",
+		SuggestFor: []string{"reinstall"},
+		Short:      "Reinstall a container from scratch",
+		Long: "Make a container anew from the image that it was installed from, for the same CPU architecture. All " +
+			"data in it is lost, without confirmation. What the cache holds is not downloaded again. The container " +
+			"stays as it is until the new one is complete.",
+		Example:           "pd reset ubuntu",
+		ValidArgsFunction: a.completeContainer,
+		RunE:              func(cmd *cobra.Command, args []string) error { return runReset(cmd, a, o, args[0]) },
+	}
+	cmd.Flags().BoolVar(&o.allowInsecure, "allow-insecure", false, "accept plain http and bad certificates")
+	a.quietFlag(cmd)
+	return cmd
+}
+
+func runReset(cmd *cobra.Command, a *App, o resetOptions, name string) error {
+	h, err := a.Host()
+	if err != nil {
+		return err
+	}
+	store, err := a.Store()
+	if err != nil {
+		return err
+	}
+	cache, err := a.Cache()
+	if err != nil {
+		return err
+	}
+	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI}
+	if _, err = in.Reset(cmd.Context(), install.ResetRequest{
+		Name: name, Arch: h.Arch, Insecure: o.allowInsecure,
+		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
+	}); err != nil {
+		return err
+	}
+	a.UI.Infof("Reset container '%s'.", name)
+	return nil
+}
