@@ -3,7 +3,6 @@ package transfer
 import (
 	"context"
 	"errors"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -98,19 +97,17 @@ func (p *pass) attributes(n *node) {
 	if err != nil {
 		return // the walk will tell
 	}
-	defer in.Close()
+	defer unix.Close(in)
 	if out, err := openDir(n.dst); err == nil {
 		keepAttributes(in, out)
-		out.Close()
+		unix.Close(out)
 	}
 }
 
-func openDir(d *rootfs.Dir) (*os.File, error) {
-	fd, err := unix.Openat(d.Fd(), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
-	if err != nil {
-		return nil, err
-	}
-	return os.NewFile(uintptr(fd), d.Path()), nil
+func openDir(d *rootfs.Dir) (fd int, err error) {
+	return retry(func() (int, error) {
+		return unix.Openat(d.Fd(), ".", unix.O_RDONLY|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+	})
 }
 
 // keepOwner gives an entry the owner of its original, which takes root.
@@ -124,8 +121,7 @@ const maxAttributes = 64 << 10 // XATTR_LIST_MAX and XATTR_SIZE_MAX of Linux
 
 // keepAttributes copies a person's extended attributes and capabilities, as far
 // as the file system and our rights go.
-func keepAttributes(in, out *os.File) {
-	from, to := int(in.Fd()), int(out.Fd())
+func keepAttributes(from, to int) {
 	var small [256]byte
 	names := small[:]
 	n, err := unix.Flistxattr(from, names)

@@ -7,7 +7,6 @@ import (
 	"path"
 	"path/filepath"
 	"strings"
-	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -180,20 +179,4 @@ func within(dir *rootfs.Dir, info rootfs.Info) (bool, error) {
 		unix.Close(fd)
 		fd = up
 	}
-}
-
-// statDir describes an open directory as far as changing its mode needs it.
-func statDir(dir *rootfs.Dir) (info rootfs.Info) {
-	var st unix.Stat_t
-	if err := unix.Fstat(dir.Fd(), &st); err == nil {
-		sec, nsec := st.Mtim.Unix()
-		info.MTime = time.Unix(sec, nsec)
-		info.Mode = fs.ModeDir | fs.FileMode(st.Mode&0o777)
-		for _, bit := range specialBits {
-			if uint32(st.Mode)&bit.unix != 0 {
-				info.Mode |= bit.mode
-			}
-		}
-	}
-	return info
 }

@@ -7,6 +7,6 @@ import "golang.org/x/sys/unix"
 // rangeCopy copies within the kernel.
 func (d *data) rangeCopy(at, want int64) (int64, error) {
 	from, to := at, at
-	n, err := unix.CopyFileRange(int(d.in.Fd()), &from, int(d.out.Fd()), &to, int(want), 0)
+	n, err := unix.CopyFileRange(d.in, &from, d.out, &to, int(want), 0)
 	return int64(n), err
 }
