@@ -39,8 +39,10 @@ type pass struct {
 	uid, gid int // who owns the copies
 
 	jobs    chan job
+	start   sync.Once // of the workers
 	workers sync.WaitGroup
-	started bool
+	walkers chan struct{} // slots for further walks
+	walking sync.WaitGroup
 
 	copied, bytes, same, deleted, skipped, failed atomic.Int64
 	temps                                         atomic.Int64
@@ -70,7 +72,8 @@ const (
 )
 
 func begin(ctx context.Context, from, to End, r rules, o Options) *pass {
-	p := &pass{rules: r, from: from, to: to, report: o.Report, jobs: make(chan job, queued), inodes: map[inode]copied{},
+	p := &pass{rules: r, from: from, to: to, report: o.Report, jobs: make(chan job, queued),
+		walkers: make(chan struct{}, runtime.NumCPU()-1), inodes: map[inode]copied{},
 		uid: os.Geteuid(), gid: os.Getegid()}
 	p.ctx, p.cancel = context.WithCancelCause(ctx)
 	p.fromLinks, p.toLinks = from.standIns(), to.standIns()
@@ -85,8 +88,7 @@ func (p *pass) end() (Result, error) {
 			p.release(first.n)
 		}
 	}
-	close(p.jobs)
-	p.workers.Wait()
+	p.drain()
 	p.meter.Done()
 	err := context.Cause(p.ctx)
 	p.cancel(nil)
@@ -99,10 +101,17 @@ func (p *pass) end() (Result, error) {
 	}, err
 }
 
+// drain waits until all that was found is copied. A walk may follow.
+func (p *pass) drain() {
+	p.walking.Wait()
+	close(p.jobs)
+	p.workers.Wait()
+	p.jobs, p.start = make(chan job, queued), sync.Once{}
+}
+
 // enqueue gives a file to a worker.
 func (p *pass) enqueue(j job) {
-	if !p.started {
-		p.started = true
+	p.start.Do(func() {
 		for range max(2, min(runtime.NumCPU(), 8)) {
 			p.workers.Go(func() {
 				buf := make([]byte, fileSize)
@@ -112,7 +121,7 @@ func (p *pass) enqueue(j job) {
 				}
 			})
 		}
-	}
+	})
 	j.n.shares.Add(1)
 	p.jobs <- j
 }

@@ -110,13 +110,6 @@ func findSyncTarget(to End, s *place) (*place, error) {
 	return d, nil
 }
 
-// drain waits until every file that was found is copied.
-func (p *pass) drain() {
-	close(p.jobs)
-	p.workers.Wait()
-	p.jobs, p.started = make(chan job, queued), false
-}
-
 // pruneTop deletes what the source does not have.
 func (p *pass) pruneTop(s, d *place) {
 	n := &node{final: s.info, attrs: true}

@@ -111,6 +111,23 @@ func (p *pass) directory(n *node, from, to string, there bool) {
 		return
 	}
 	child.shares.Add(1)
+	p.descend(child)
+}
+
+// descend walks a directory, for a sync beside this one if there is a processor for
+// it: comparing is all that most syncs do.
+func (p *pass) descend(child *node) {
+	if p.compare {
+		select {
+		case p.walkers <- struct{}{}:
+			p.walking.Go(func() {
+				p.walk(child)
+				<-p.walkers
+			})
+			return
+		default:
+		}
+	}
 	p.walk(child)
 }
 
