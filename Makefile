@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X proot-distro/internal/cli.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: build install demo test check unit unit-user stories fixtures bench lint fuzz race release-check docs tools clean
+.PHONY: build install demo test check unit unit-user stories fixtures bench lint fuzz race release-check docs tools clean kill-test
 
 build:
 	$(BUILD) -o bin/proot-distro ./cmd/proot-distro
@@ -51,7 +51,11 @@ unit-user:
 	scripts/unit-tests-as-user.sh
 
 stories:
-	$(GO) test -count 1 -timeout 10m ./test/stories
+	$(GO) test -count 1 -timeout 10m ./test/stories ./test/durability
+
+# Each command that changes something, killed a hundred times at random moments; `make stories` does a dozen.
+kill-test:
+	PD_KILLS=100 $(GO) test -count 1 -timeout 30m -v ./test/durability
 
 # Ratios against tar and skopeo in the same run; never part of the tests.
 bench: build

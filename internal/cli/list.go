@@ -102,6 +102,9 @@ func readRecord(dirs host.Dirs, name string) (*oci.Record, error) {
 // detectArch looks at the programs of a container that has no record.
 func detectArch(h *host.Host, name string) platform.Arch {
 	root, err := rootfs.Open(path.Join(h.Dirs.Containers(), name, "rootfs"), rootfs.GuestLinks)
+	if errors.Is(err, fs.ErrNotExist) { // in the layout of older versions
+		root, err = rootfs.Open(path.Join(h.Dirs.Legacy(), name), rootfs.GuestLinks)
+	}
 	if err != nil {
 		return ""
 	}
