@@ -185,8 +185,11 @@ func unfitReason(path string, n *node) string {
 
 // listed looks at the entries with these paths, in place of a comparison.
 func listed(ctx context.Context, root *rootfs.FS, paths []string, skip func(string) bool) (c *comparison, err error) {
-	s := newScanner(ctx, root, skip)
-	defer func() { err = errors.Join(err, s.close()) }()
+	s := newScanner(ctx, root, newModes(root), skip)
+	defer func() {
+		s.close()
+		err = errors.Join(err, s.restore())
+	}()
 	l := lister{scanner: s, comparison: &comparison{}, seen: map[string]bool{"/": true}}
 	paths = slices.Clone(paths)
 	for i, p := range paths {

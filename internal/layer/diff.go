@@ -57,7 +57,7 @@ func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o Dif
 	var err error
 	if o.Changed != nil {
 		c, err = listed(ctx, root, o.Changed, o.Skip)
-	} else if after, newest, err = snapshot(ctx, root, o.Skip); err == nil {
+	} else if after, newest, err = scan(ctx, root, o.Skip); err == nil {
 		c = compare(before, after, o.Skip)
 	}
 	if err != nil {
@@ -66,7 +66,7 @@ func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o Dif
 	p := newPacker(ctx, root, w, o)
 	p.newest = newest
 	err = p.run(c)
-	if err := errors.Join(err, p.close()); err != nil {
+	if err := errors.Join(err, p.restore()); err != nil {
 		return DiffStats{}, err
 	}
 	p.stats.After = after

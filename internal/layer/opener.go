@@ -6,17 +6,19 @@ import (
 	"io/fs"
 	"os"
 	"slices"
+	"sync"
 
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/rootfs"
 )
 
-// opener reads a tree, also what modes forbid its owner to read: such modes are widened, and
-// put back by close.
-type opener struct {
-	root   *rootfs.FS // without links
-	dirs   *dirCache
+// modes widens the modes of directories that their owner may not read, until restore. It is safe for
+// concurrent use.
+type modes struct {
+	root *rootfs.FS // without links
+
+	mu     sync.Mutex
 	opened []openedDir
 }
 
@@ -25,10 +27,63 @@ type openedDir struct {
 	mode fs.FileMode
 }
 
-func newOpener(root *rootfs.FS) *opener {
-	root = root.View(rootfs.NoLinks)
-	return &opener{root: root, dirs: newDirCache(root)}
+func newModes(root *rootfs.FS) *modes { return &modes{root: root.View(rootfs.NoLinks)} }
+
+// open gives us access to a directory and to those on the way to it, if that is possible.
+func (m *modes) open(path string) {
+	m.mu.Lock()
+	defer m.mu.Unlock()
+	m.openLocked(path)
 }
+
+func (m *modes) openLocked(path string) {
+	if path == "/" {
+		return
+	}
+	info, err := m.root.Lstat(path)
+	if errors.Is(err, unix.EACCES) {
+		parent, _ := splitName(path[1:])
+		m.openLocked("/" + parent)
+		info, err = m.root.Lstat(path)
+	}
+	if err != nil || !info.Mode.IsDir() || info.Mode&ownerAccess == ownerAccess {
+		return
+	}
+	if m.chmod(path, info.Mode|ownerAccess) == nil {
+		m.opened = append(m.opened, openedDir{path, info.Mode})
+	}
+}
+
+func (m *modes) chmod(path string, mode fs.FileMode) error {
+	d, base, err := m.root.Parent(path)
+	if err != nil {
+		return err
+	}
+	defer d.Close()
+	return d.Chmod(base, mode)
+}
+
+// restore puts modes back, those of inner directories first.
+func (m *modes) restore() error {
+	var errs []error
+	for _, d := range slices.Backward(m.opened) {
+		if err := m.chmod(d.path, d.mode); err != nil && !isReplaced(err) {
+			errs = append(errs, fmt.Errorf("put mode of %s back: %w", quote(d.path), err))
+		}
+	}
+	m.opened = nil
+	return errors.Join(errs...)
+}
+
+// opener reads a tree, also what modes forbid its owner to read.
+type opener struct {
+	*modes
+	dirs *dirCache
+}
+
+func newOpener(m *modes) *opener { return &opener{modes: m, dirs: newDirCache(m.root)} }
+
+func (o *opener) close() { o.dirs.close() }
 
 // dirAt gives a directory, valid until the next call.
 func (o *opener) dirAt(path string) (d *rootfs.Dir, err error) {
@@ -69,52 +124,9 @@ func (o *opener) openRegular(d *rootfs.Dir, base string) (f *os.File, err error)
 // try does something again after getting access to a directory, when a mode forbids it.
 func (o *opener) try(dir string, act func() error) error {
 	err := act()
-	if errors.Is(err, unix.EACCES) && o.open(dir) {
+	if errors.Is(err, unix.EACCES) {
+		o.open(dir) // or somebody else has done so meanwhile
 		err = act()
 	}
 	return err
-}
-
-// open gives us access to a directory and to those on the way to it, and reports whether
-// that changed anything.
-func (o *opener) open(path string) (changed bool) {
-	if path == "/" {
-		return false
-	}
-	info, err := o.root.Lstat(path)
-	if errors.Is(err, unix.EACCES) {
-		parent, _ := splitName(path[1:])
-		changed = o.open("/" + parent)
-		info, err = o.root.Lstat(path)
-	}
-	if err != nil || !info.Mode.IsDir() || info.Mode&ownerAccess == ownerAccess {
-		return changed
-	}
-	if o.chmod(path, info.Mode|ownerAccess) != nil {
-		return changed
-	}
-	o.opened = append(o.opened, openedDir{path, info.Mode})
-	return true
-}
-
-func (o *opener) chmod(path string, mode fs.FileMode) error {
-	d, base, err := o.root.Parent(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Chmod(base, mode)
-}
-
-// close puts modes back, those of inner directories first.
-func (o *opener) close() error {
-	o.dirs.close()
-	var errs []error
-	for _, d := range slices.Backward(o.opened) {
-		if err := o.chmod(d.path, d.mode); err != nil && !isReplaced(err) {
-			errs = append(errs, fmt.Errorf("put mode of %s back: %w", quote(d.path), err))
-		}
-	}
-	o.opened = nil
-	return errors.Join(errs...)
 }

@@ -33,7 +33,7 @@ type packer struct {
 
 func newPacker(ctx context.Context, root *rootfs.FS, w io.Writer, o DiffOptions) *packer {
 	return &packer{
-		opener: newOpener(root),
+		opener: newOpener(newModes(root)),
 		ctx:    ctx,
 		l2s:    l2s.New(root.View(rootfs.GuestLinks)),
 		tar:    tar.NewWriter(w),
@@ -43,6 +43,7 @@ func newPacker(ctx context.Context, root *rootfs.FS, w io.Writer, o DiffOptions)
 }
 
 func (p *packer) run(c *comparison) error {
+	defer p.close()
 	p.stats.Skipped = len(c.unfit)
 	for _, u := range c.unfit {
 		if p.o.OnSkip != nil {
