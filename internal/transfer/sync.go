@@ -103,11 +103,24 @@ func findSyncTarget(to End, s *place) (*place, error) {
 			return nil, err
 		}
 	}
-	if isDir && d.exists && !d.info.Mode.IsDir() {
+	if err := checkSyncTarget(s, d); err != nil {
 		d.close()
-		return nil, fmt.Errorf("%s is not a directory: a directory cannot take its place", d)
+		return nil, err
 	}
 	return d, nil
+}
+
+func checkSyncTarget(s, d *place) error {
+	mode := d.info.Mode
+	switch {
+	case !d.exists, mode.IsDir():
+		return nil // a directory in the place of a file is for the walk to deal with
+	case s.info.Mode.IsDir():
+		return fmt.Errorf("%s is not a directory: a directory cannot take its place", d)
+	case mode.IsRegular(), mode&fs.ModeSymlink != 0:
+		return nil
+	}
+	return fmt.Errorf("%s is %s: only files are overwritten", d, kind(mode))
 }
 
 // pruneTop deletes what the source does not have.

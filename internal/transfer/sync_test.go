@@ -41,6 +41,7 @@ func TestSyncRules(t *testing.T) {
 		{name: "delete with a file", from: "f", to: "box:/have/kept", o: SyncOptions{Delete: true}, in: "box:/have",
 			want: "a=99 extra/ extra/x=x kept=new l/ l/in=in sub=file"},
 		{name: "directory over a file", from: "d", to: "box:/etc/file", err: "box:/etc/file is not a directory"},
+		{name: "file over a device", from: "f", to: "/dev/null", err: "/dev/null is a device: only files"},
 		{name: "itself", from: "d", to: "d", err: "are the same"},
 		{name: "into itself", from: "d", to: "d/sub", err: "cannot be copied into itself"},
 		{name: "delete the source", from: "d/sub", to: "d", o: SyncOptions{Delete: true}, err: "--delete would delete the source"},
