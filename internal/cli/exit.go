@@ -29,7 +29,7 @@ func ExitCodes() [][2]string {
 		{"1", "The command failed."},
 		{"2", "The command line is wrong."},
 		{"3", "There is no such container, image or session."},
-		{"4", "Another command is using the container."},
+		{"4", "Another command is using the container or the cache."},
 		{"5", "The registry or the network failed."},
 		{"125", "login, run: the session could not be started."},
 		{"126", "login, run: the guest's command cannot be executed."},

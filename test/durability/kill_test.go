@@ -2,7 +2,9 @@ package durability
 
 import (
 	"bytes"
+	"errors"
 	"fmt"
+	"io/fs"
 	"maps"
 	"os"
 	"path/filepath"
@@ -163,6 +165,45 @@ func checkCache(w *world, killed bool) {
 	w.pd("list", "--image")
 	w.pd("install", "-q", "./image.tar", "--name", "third")
 	w.pd("remove", "-q", "third")
+}
+
+// TestKilledBackup: a backup has its name only when it is complete; a restore replaces a container at once.
+func TestKilledBackup(t *testing.T) {
+	w := newWorld(t, quickDir(t))
+	if out, err := w.run("backup", "--help"); err != nil {
+		t.Skipf("there is no backup yet: %s", out)
+	}
+	w.writeImage(300, 100)
+	w.pd("install", "-q", "./image.tar", "--name", "box")
+	clean := w.snapshot()
+	output := filepath.Join(w.work, "box.tar.gz")
+	begin := time.Now()
+	w.pd("backup", "box", "--output", "box.tar.gz")
+	longest := time.Since(begin)
+	for range kills(t) {
+		if err := os.Remove(output); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			t.Fatal(err)
+		}
+		w.kill(longest, "backup", "box", "--output", "box.tar.gz")
+		if _, err := os.Stat(output); err == nil {
+			w.remove("box")
+			w.pd("restore", "box.tar.gz")
+		} else {
+			w.pd("backup", "box", "--output", "box.tar.gz")
+		}
+		w.same("after a backup", clean)
+	}
+	damage(w, "box")
+	damaged := w.snapshot()
+	t.Run("restore", func(t *testing.T) {
+		w := *w
+		w.t = t
+		w.torment(act{
+			command: []string{"restore", "box.tar.gz"},
+			prepare: func(w *world) { w.remove("box"); w.pd("restore", "-q", "box.tar.gz"); damage(w, "box") },
+			old:     damaged, new: clean,
+		})
+	})
 }
 
 // TestKilledRename looks at links too, which rename brings up to date.
