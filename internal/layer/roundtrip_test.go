@@ -100,7 +100,7 @@ func (m *mutator) step() {
 		}
 	case 12:
 		if name, ok := m.pick(m.entries(isAny)); ok {
-			unix.Setxattr(at(name), "user.n", m.content(), 0)
+			unix.Setxattr(at(name), "user.n", append(m.content(), 0xff), 0) // an empty one umoci cannot read
 		}
 	case 13:
 		if name, ok := m.pick(m.entries(notDir)); ok {
