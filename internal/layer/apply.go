@@ -126,6 +126,7 @@ func (a *applier) skip(name, reason string) {
 
 func (a *applier) directory(p place, hdr *tar.Header) error {
 	mode := headerMode(hdr)
+	existed := false
 	err := a.create(p, func() error {
 		err := p.dir.Mkdir(p.base, mode.Perm()|ownerAccess)
 		if !errors.Is(err, fs.ErrExist) {
@@ -135,6 +136,7 @@ func (a *applier) directory(p place, hdr *tar.Header) error {
 		if statErr != nil || !info.Mode.IsDir() {
 			return err
 		}
+		existed = true
 		if info.Mode&ownerAccess == ownerAccess {
 			return nil
 		}
@@ -142,6 +144,9 @@ func (a *applier) directory(p place, hdr *tar.Header) error {
 	})
 	if err != nil {
 		return err
+	}
+	if existed && a.o.Whiteouts { // the entry's attributes replace those it had (OCI layer.md, "Existing Files")
+		clearXattrs(p)
 	}
 	eachXattr(hdr, func(attr string, value []byte) { p.dir.SetXattr(p.base, attr, value) })
 	a.pending[p.path()] = dirMeta{mode, hdr.ModTime}

@@ -2,16 +2,9 @@ package layer
 
 import (
 	"cmp"
-	"context"
-	"errors"
-	"io/fs"
-	"path"
-	"slices"
 	"strings"
 
 	"golang.org/x/sys/unix"
-
-	"proot-distro/internal/rootfs"
 )
 
 // change is an entry of the layer to be.
@@ -181,78 +174,4 @@ func unfitReason(path string, n *node) string {
 		return "socket"
 	}
 	return "device node"
-}
-
-// listed looks at the entries with these paths, in place of a comparison.
-func listed(ctx context.Context, root *rootfs.FS, paths []string, skip func(string) bool) (c *comparison, err error) {
-	s := newScanner(ctx, root, newModes(root), skip)
-	defer func() {
-		s.close()
-		err = errors.Join(err, s.restore())
-	}()
-	l := lister{scanner: s, comparison: &comparison{}, seen: map[string]bool{"/": true}}
-	paths = slices.Clone(paths)
-	for i, p := range paths {
-		paths[i] = path.Join("/", p)
-	}
-	slices.SortFunc(paths, comparePaths)
-	for _, p := range paths {
-		if err := ctx.Err(); err != nil {
-			return nil, err
-		}
-		if _, err := l.add(p); err != nil {
-			return nil, err
-		}
-	}
-	return l.comparison, nil
-}
-
-type lister struct {
-	*scanner
-	*comparison
-	seen map[string]bool // by path, and whether it is there
-}
-
-// add adds an entry and its parents, and reports whether there is one. Where a
-// parent is missing, that is what is missing.
-func (l *lister) add(name string) (there bool, err error) {
-	if there, ok := l.seen[name]; ok {
-		return there, nil
-	}
-	defer func() { l.seen[name] = there }()
-	dir := path.Dir(name)
-	if there, err := l.add(dir); !there {
-		return false, err
-	}
-	if l.left(dir, path.Base(name)) {
-		return false, nil
-	}
-	d, err := l.dirAt(dir)
-	if err != nil {
-		return false, err
-	}
-	n, err := l.stat(d, dir, path.Base(name))
-	if errors.Is(err, fs.ErrNotExist) {
-		l.changes = append(l.changes, change{path: name, kind: isWhiteout})
-		return false, nil
-	}
-	if err != nil {
-		return false, err
-	}
-	if reason := unfitReason(name, &n); reason != "" {
-		l.unfit = append(l.unfit, unfit{name, reason})
-		return false, nil
-	}
-	if n.isDir() {
-		if d, err := l.dirAt(name); err == nil {
-			n.attrs = hashAttrs(d)
-		}
-	}
-	l.changes = append(l.changes, change{path: name, node: &n})
-	return true, nil
-}
-
-// comparePaths puts directories before what is in them, and entries in the order of names.
-func comparePaths(a, b string) int {
-	return slices.Compare(strings.Split(a, "/"), strings.Split(b, "/"))
 }

@@ -14,10 +14,6 @@ type DiffOptions struct {
 	// Skip leaves entries out, with all that is in them; give the one that Snapshot got.
 	// Guest paths, "/usr/bin". May be nil.
 	Skip func(path string) bool
-	// Changed, when not nil, names all that can have changed, by guest paths without symbolic
-	// links, in any order; before is not used then. Each of them goes into the layer as it is,
-	// a directory without its content, and a missing one as a whiteout.
-	Changed []string
 	// Epoch is SOURCE_DATE_EPOCH: later modification times become this one. May be nil.
 	Epoch *time.Time
 	// Owner tells the owner of an entry; nil means root.
@@ -33,7 +29,7 @@ type DiffStats struct {
 	Bytes     int64 // of file contents
 	Whiteouts int   // opaque markers included
 	Skipped   int
-	// After is the tree as it was packed, the next Diff's before; nil if Changed was given.
+	// After is the tree as it was packed, the next Diff's before.
 	After *Tree
 }
 
@@ -51,21 +47,13 @@ var ErrChanging = errors.New("changed while it was being packed")
 //
 // An error is [ErrChanging] if an entry changes meanwhile.
 func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o DiffOptions) (DiffStats, error) {
-	var c *comparison
-	var after *Tree
-	var newest int64
-	var err error
-	if o.Changed != nil {
-		c, err = listed(ctx, root, o.Changed, o.Skip)
-	} else if after, newest, err = scan(ctx, root, o.Skip); err == nil {
-		c = compare(before, after, o.Skip)
-	}
+	after, newest, err := scan(ctx, root, o.Skip)
 	if err != nil {
 		return DiffStats{}, err
 	}
 	p := newPacker(ctx, root, w, o)
 	p.newest = newest
-	err = p.run(c)
+	err = p.run(compare(before, after, o.Skip))
 	if err := errors.Join(err, p.restore()); err != nil {
 		return DiffStats{}, err
 	}

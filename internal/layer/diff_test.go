@@ -166,30 +166,6 @@ func TestDiffOptions(t *testing.T) {
 	}
 }
 
-func TestDiffListed(t *testing.T) {
-	root, host := newRoot(t)
-	script(t, host, "mkdir -p a/b c; printf x >a/b/f; printf y >a/b/other; ln a/b/f a/h; printf z >a.b; mkfifo c/p; ln -s a link; mkdir .l2s")
-	archive, stats := diffOf(t, root, nil, DiffOptions{
-		Changed: []string{"/c/p", "/gone/f", "/a/h", "a.b", "/a/b/f", "/a/b", "/c/nothing", "/gone/g", "/", "/a/b/f", "/.l2s", "/skip/x"},
-		Skip:    func(path string) bool { return path == "/skip" },
-	})
-	want := []string{"a/ dir 755", "a/b/ dir 755", "a/b/f file 644 x", "a/h hard a/b/f", "a.b file 644 z", "c/ dir 755",
-		"c/.wh.nothing file 0", ".wh.gone file 0"}
-	if diff := cmp.Diff(want, entriesOf(t, archive)); diff != "" {
-		t.Error(diff)
-	}
-	if stats.Entries != len(want) || stats.Whiteouts != 2 || stats.Skipped != 1 || stats.After != nil {
-		t.Errorf("got %+v", stats)
-	}
-	_, err := Diff(context.Background(), root, nil, io.Discard, DiffOptions{Changed: []string{"/link/b/f"}})
-	if !errors.Is(err, rootfs.ErrUnsafe) {
-		t.Errorf("a path through a link gives %v", err)
-	}
-	if _, stats := diffOf(t, root, nil, DiffOptions{Changed: []string{}}); stats.Entries != 0 {
-		t.Errorf("no paths make %d entries", stats.Entries)
-	}
-}
-
 func TestDiffNames(t *testing.T) {
 	root, host := newRoot(t)
 	long := strings.Repeat("d", 200)
@@ -221,10 +197,6 @@ func TestDiffClosedEntries(t *testing.T) {
 	}
 	if again, stats := diffOf(t, root, stats.After, DiffOptions{}); stats.Entries != 0 {
 		t.Errorf("packing has changed %q", entriesOf(t, again))
-	}
-	archive, _ = diffOf(t, root, nil, DiffOptions{Changed: []string{"a/b/c/f"}})
-	if diff := cmp.Diff(want[:4], entriesOf(t, archive)); diff != "" {
-		t.Error(diff)
 	}
 	for _, step := range []struct{ path, open string }{{"a", "0"}, {"a/b", "100"}, {"a/b/c", "0"}, {"a/b/c/f", "0"}} {
 		var st unix.Stat_t
@@ -320,12 +292,6 @@ func TestDiffXattrs(t *testing.T) {
 	}
 	if _, stats := diffOf(t, root, stats.After, DiffOptions{}); stats.Entries != 0 {
 		t.Errorf("%d changes without one", stats.Entries)
-	}
-	archive, _ = diffOf(t, root, nil, DiffOptions{Changed: []string{"d"}})
-	hdr, err := tar.NewReader(bytes.NewReader(archive)).Next()
-	check(t, err)
-	if hdr.PAXRecords["SCHILY.xattr.user.b"] != "2" {
-		t.Errorf("listed directory has %v", hdr.PAXRecords)
 	}
 }
 

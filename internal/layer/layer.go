@@ -1,5 +1,5 @@
 // Package layer applies filesystem layers, which are tar streams, to a root
-// filesystem.
+// filesystem, and makes layers of what has changed in one.
 //
 // The stream and the tree are hostile. Everything is done through package rootfs,
 // so nothing outside the tree is touched, whatever names and links say. An entry
@@ -28,6 +28,13 @@
 // A whiteout and an opaque marker hide what lower layers brought, and nothing that
 // the same layer brings, whether before or after. Other names reserved with ".wh."
 // are ignored.
+//
+// # Making layers
+//
+// [Snapshot] notes what lstat(2) tells of a tree, and [Diff] packs what differs later.
+// No file is read to find that out, and none but the changed ones to pack them. Applying the layer
+// to a copy of the earlier tree gives the later one, but for what layers cannot hold and for fractions
+// of seconds. The stream depends on nothing but the tree: the same tree gives the same bytes everywhere.
 package layer
 
 import (

@@ -99,7 +99,9 @@ func (m *mutator) step() {
 			check(m.t, os.Chmod(at(name), []fs.FileMode{0o644, 0o600, 0o444, 0o755}[m.rand.IntN(4)]|modeOf(m.rand)))
 		}
 	case 12:
-		if name, ok := m.pick(m.entries(isAny)); ok {
+		if name, ok := m.pick(m.entries(isAny)); ok && m.rand.IntN(3) == 0 {
+			unix.Removexattr(at(name), "user.n")
+		} else if ok {
 			unix.Setxattr(at(name), "user.n", append(m.content(), 0xff), 0) // an empty one umoci cannot read
 		}
 	case 13:

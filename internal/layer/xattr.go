@@ -56,6 +56,19 @@ func xattrs(path string) map[string]string {
 	return found
 }
 
+// clearXattrs takes the extended attributes of users from a directory, where there are any.
+func clearXattrs(p place) {
+	d, err := p.dir.OpenDir(p.base)
+	if err != nil {
+		return
+	}
+	defer d.Close()
+	path := openPath(uintptr(d.Fd()))
+	for attr := range xattrs(path) {
+		_ = unix.Removexattr(path, attr) // no more than setting them must it work
+	}
+}
+
 // openPath names what a descriptor is open for, also one of O_PATH.
 func openPath(fd uintptr) string { return "/proc/self/fd/" + strconv.FormatUint(uint64(fd), 10) }
 
