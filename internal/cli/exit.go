@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 
+	"proot-distro/internal/build"
 	"proot-distro/internal/container"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/image"
@@ -80,14 +81,15 @@ func passesThrough(err error) bool {
 // exitCode decides the exit code of the process.
 func exitCode(err error) int {
 	var (
-		status   guestStatus
-		usage    *usageError
-		session  sessionError
-		program  *guest.ProgramError
-		notFound *container.NotFoundError
-		busy     *container.BusyError
-		missing  *missingError
-		remote   *registry.Error
+		status    guestStatus
+		usage     *usageError
+		session   sessionError
+		program   *guest.ProgramError
+		notFound  *container.NotFoundError
+		busy      *container.BusyError
+		missing   *missingError
+		busyImage *build.BusyError
+		remote    *registry.Error
 	)
 	switch {
 	case err == nil:
@@ -102,7 +104,7 @@ func exitCode(err error) int {
 		return program.Status
 	case errors.As(err, &notFound), errors.As(err, &missing):
 		return exitNotFound
-	case errors.As(err, &busy), errors.Is(err, image.ErrBusy):
+	case errors.As(err, &busy), errors.As(err, &busyImage), errors.Is(err, image.ErrBusy):
 		return exitBusy
 	case errors.As(err, &remote):
 		return registryExitCode(remote)

@@ -7,6 +7,7 @@ import (
 	"syscall"
 
 	"proot-distro/internal/container"
+	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/image"
 	"proot-distro/internal/install"
@@ -76,8 +77,11 @@ func (a *App) hints(err error) []string {
 		missing  *missingError
 		dir      *transfer.DirectoryError
 		remote   *registry.Error
+		line     *dockerfile.Error
 	)
 	switch {
+	case errors.As(err, &line):
+		return append(buildHints(line), a.hints(line.Err)...)
 	case errors.As(err, &notFound):
 		return a.nearContainer(notFound.Name)
 	case errors.As(err, &exists):

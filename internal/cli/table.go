@@ -17,6 +17,7 @@ var table = []func(*App) *cobra.Command{
 	newCopyCommand,
 	newSyncCommand,
 	newCloneCommand,
+	newBuildCommand,
 	newClearCacheCommand,
 	newPsCommand,
 	newKillCommand,

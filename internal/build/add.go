@@ -1,0 +1,147 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"strings"
+
+	"archive/tar"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"proot-distro/internal/compression"
+	"proot-distro/internal/layer"
+	"proot-distro/internal/rootfs"
+)
+
+func (s *stage) add(ctx context.Context, c *instructions.AddCommand, header string) error {
+	step := &copyStep{
+		c: c, verb: "ADD", operands: c.SourcesAndDest, chown: c.Chown, chmod: c.Chmod, link: c.Link,
+		patterns: c.ExcludePatterns, checksum: c.Checksum, unpack: c.Unpack, keepGit: c.KeepGitDir,
+	}
+	if step.checksum != "" && (len(step.operands.SourcePaths) != 1 || !isRemote(step.operands.SourcePaths[0])) {
+		return errors.New("ADD --checksum is for a single source, fetched by URL or git")
+	}
+	return s.copyStep(ctx, step, header)
+}
+
+// unpacks reports whether ADD unpacks what a local source brought: a file that is a tar archive,
+// compressed or not.
+func (step *copyStep) unpacks(b *batch) bool {
+	wanted := step.verb == "ADD"
+	if step.unpack != nil {
+		wanted = *step.unpack
+	}
+	return wanted && !b.isDir && len(b.files) == 1 && isArchive(&b.files[0])
+}
+
+// isArchive looks whether a file begins with a tar header once it is decompressed.
+func isArchive(f *file) bool {
+	r, err := f.open()
+	if err != nil {
+		return false
+	}
+	defer r.Close()
+	plain, err := compression.NewReader(r)
+	if err != nil {
+		return false
+	}
+	defer plain.Close()
+	_, err = tar.NewReader(plain).Next()
+	return err == nil
+}
+
+// unpackArchive puts an archive's content in the place of the archive.
+func (s *stage) unpackArchive(ctx context.Context, b *batch) (*batch, error) {
+	f := &b.files[0]
+	root, err := s.scratch.tree("archive")
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, root.Close)
+	r, err := f.open()
+	if err != nil {
+		return nil, f.failed(err)
+	}
+	defer r.Close()
+	plain, err := compression.NewReader(r)
+	if err != nil {
+		return nil, f.failed(err)
+	}
+	defer plain.Close()
+	who := owners{}
+	learnt, wait := who.tap(plain)
+	_, err = layer.Apply(ctx, root, learnt, layer.Options{
+		OnSkip: func(name, reason string) { s.Report.Detailf("%s: left out %s: %s", f.name, name, reason) },
+	})
+	wait()
+	if err != nil {
+		return nil, fmt.Errorf("unpack %s: %w", f.name, err)
+	}
+	src := &source{root: root, owners: who, what: "archive " + f.name}
+	unpacked, err := s.collect(ctx, src, "", nil)
+	if err != nil {
+		return nil, err
+	}
+	unpacked.into = true
+	return unpacked, nil
+}
+
+// isRemote reports whether a source of ADD is fetched from elsewhere.
+func isRemote(word string) bool {
+	return strings.HasPrefix(word, "http://") || strings.HasPrefix(word, "https://") || isGit(word)
+}
+
+// fetchRemote fetches a source of ADD.
+func (s *stage) fetchRemote(ctx context.Context, step *copyStep, word string) (*batch, error) {
+	if isGit(word) {
+		return s.fetchGit(ctx, step, word)
+	}
+	d, err := s.download(ctx, word, step.checksum)
+	if err != nil {
+		return nil, err
+	}
+	f := file{mode: 0o600, size: d.size, mtime: d.modified, times: true, root: d.root, name: d.name}
+	b := &batch{name: urlBase(word), files: []file{f}}
+	if step.unpack != nil && step.unpacks(b) {
+		return s.unpackArchive(ctx, b)
+	}
+	if b.name == "" && isDirWord(step.operands.DestPath) {
+		return nil, fmt.Errorf("ADD %s: the URL has no file name: write the destination with one", word)
+	}
+	return b, nil
+}
+
+// urlBase is the file name in a URL, "" without one.
+func urlBase(url string) string {
+	rest := url[strings.Index(url, "://")+3:]
+	rest, _, _ = strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest, "#")
+	_, file, _ := strings.Cut(rest, "/")
+	if base := path.Base("/" + file); base != "/" && !strings.HasSuffix(file, "/") {
+		return base
+	}
+	return ""
+}
+
+// writeStream puts a stream into a new file of a tree, of at most limit bytes.
+func writeStream(root *rootfs.FS, name string, r io.Reader, limit int64) (int64, error) {
+	dir, base, err := root.Parent(name)
+	if err != nil {
+		return 0, err
+	}
+	defer dir.Close()
+	w, err := dir.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
+	if err != nil {
+		return 0, err
+	}
+	n, err := io.Copy(w, io.LimitReader(r, limit+1))
+	if err == nil && n > limit {
+		err = fmt.Errorf("it is larger than %d GiB", limit>>30)
+	}
+	return n, errors.Join(err, w.Close())
+}

@@ -1,0 +1,352 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"io/fs"
+	"path"
+	"strconv"
+	"strings"
+	"time"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"proot-distro/internal/dockerfile"
+	"proot-distro/internal/guest"
+	"proot-distro/internal/image"
+	"proot-distro/internal/rootfs"
+)
+
+// copyStep is a COPY or an ADD.
+type copyStep struct {
+	c        instructions.Command
+	verb     string
+	operands instructions.SourcesAndDest
+	from     string
+	chown    string
+	chmod    string
+	link     bool
+	parents  bool
+	exclude  *dockerfile.Ignore
+	patterns []string
+	checksum string
+	unpack   *bool // ADD --unpack
+	keepGit  *bool
+
+	change chmod
+	who    *owner // of --chown; nil without it
+}
+
+func (s *stage) copy(ctx context.Context, c *instructions.CopyCommand, header string) error {
+	step := &copyStep{
+		c: c, verb: "COPY", operands: c.SourcesAndDest, from: c.From, chown: c.Chown, chmod: c.Chmod,
+		link: c.Link, parents: c.Parents, patterns: c.ExcludePatterns,
+	}
+	for _, word := range c.SourcePaths {
+		if isRemote(word) {
+			return fmt.Errorf("COPY %s: only ADD fetches from elsewhere", word)
+		}
+	}
+	return s.copyStep(ctx, step, header)
+}
+
+func (s *stage) copyStep(ctx context.Context, step *copyStep, header string) error {
+	var err error
+	if step.change, err = parseChmod(step.chmod); err != nil {
+		return err
+	}
+	if step.exclude, err = dockerfile.NewIgnore("--exclude", step.patterns); err != nil {
+		return err
+	}
+	if step.link && step.chown != "" && strings.Trim(step.chown, "0123456789:") != "" {
+		return fmt.Errorf("--chown=%s: with --link the image's users are not known: give numbers", step.chown)
+	}
+	r := s.copyRecipe(step)
+	history := step.history()
+	// What the layers of another stage say is enough, as long as they are the same.
+	quick, err := s.quickKey(ctx, step, r)
+	if err != nil {
+		return err
+	}
+	if quick != "" {
+		if _, hit := s.cached(quick); hit {
+			return s.layerStep(header, quick, history, nil)
+		}
+	}
+	batches, err := s.gather(ctx, step)
+	if err != nil {
+		return err
+	}
+	for _, b := range batches {
+		sum, err := b.digest(ctx)
+		if err != nil {
+			return err
+		}
+		r.Sources = append(r.Sources, sum)
+	}
+	key := r.key()
+	err = s.layerStep(header, key, history, func() (stepEntry, bool, error) {
+		e, err := s.writeCopy(ctx, step, batches)
+		return e, false, err
+	})
+	if err == nil && quick != "" {
+		if e, ok := s.steps.find(key, s.Cache); ok {
+			err = s.steps.record(quick, e)
+		}
+	}
+	return err
+}
+
+func (s *stage) copyRecipe(step *copyStep) recipe {
+	dest := step.operands.DestPath
+	r := recipe{
+		Parent: s.tree.chain(), Arch: s.arch, Step: step.verb, Epoch: epochSeconds(s.req.Epoch),
+		Dest: s.workdirOf(dest), Chown: step.chown, Chmod: step.chmod,
+	}
+	if isDirWord(dest) {
+		r.Dest += "/"
+	}
+	if step.link {
+		r.Parent = ""
+		r.Flags = append(r.Flags, "link")
+	}
+	if step.parents {
+		r.Flags = append(r.Flags, "parents")
+	}
+	return r
+}
+
+// isDirWord reports whether a destination is written as a directory.
+func isDirWord(word string) bool {
+	return word == "" || word == "." || word == ".." || strings.HasSuffix(word, "/") ||
+		strings.HasSuffix(word, "/.") || strings.HasSuffix(word, "/..")
+}
+
+// quickKey is the key of a copy out of a stage or an image whose files need not be looked at; ""
+// for other copies.
+func (s *stage) quickKey(ctx context.Context, step *copyStep, r recipe) (string, error) {
+	if step.from == "" || len(step.operands.SourceContents) > 0 {
+		return "", nil
+	}
+	from, err := s.origin(ctx, step.from)
+	if err != nil {
+		return "", err
+	}
+	if from.identity() == "" {
+		return "", nil
+	}
+	r.Sources = append([]string{from.identity()}, step.operands.SourcePaths...)
+	r.Flags = append(append([]string{"by layers"}, r.Flags...), step.patterns...)
+	return r.key(), nil
+}
+
+// history is what `docker history` shows.
+func (step *copyStep) history() string {
+	words := []string{step.verb}
+	if step.parents {
+		words = append(words, "--parents")
+	}
+	if step.chown != "" {
+		words = append(words, "--chown="+step.chown)
+	}
+	if step.chmod != "" {
+		words = append(words, "--chmod="+step.chmod)
+	}
+	words = append(words, step.operands.SourcePaths...)
+	for _, doc := range step.operands.SourceContents {
+		words = append(words, "<<"+doc.Path)
+	}
+	return strings.Join(append(words, step.operands.DestPath), " ")
+}
+
+// gather finds everything that is to be copied.
+func (s *stage) gather(ctx context.Context, step *copyStep) ([]*batch, error) {
+	var batches []*batch
+	if len(step.operands.SourcePaths) > 0 {
+		src, err := s.sourceOf(ctx, step)
+		if err != nil {
+			return nil, err
+		}
+		for _, word := range step.operands.SourcePaths {
+			got, err := s.gatherWord(ctx, step, src, word)
+			if err != nil {
+				return nil, err
+			}
+			batches = append(batches, got...)
+		}
+	}
+	for _, doc := range step.operands.SourceContents {
+		f := file{mode: 0o644, size: int64(len(doc.Data)), data: []byte(doc.Data)}
+		batches = append(batches, &batch{name: path.Base("/" + doc.Path), files: []file{f}})
+	}
+	return batches, nil
+}
+
+func (s *stage) sourceOf(ctx context.Context, step *copyStep) (*source, error) {
+	if step.from == "" {
+		return s.contextSource()
+	}
+	from, err := s.origin(ctx, step.from)
+	if err != nil {
+		return nil, err
+	}
+	return from.open(ctx)
+}
+
+func (s *stage) gatherWord(ctx context.Context, step *copyStep, src *source, word string) ([]*batch, error) {
+	if isRemote(word) {
+		b, err := s.fetchRemote(ctx, step, word)
+		return []*batch{b}, err
+	}
+	if src.ignore != nil {
+		s.file.LintIgnored(step.c, src.ignore, word)
+	}
+	if step.parents {
+		b, err := s.gatherParents(ctx, step, src, word)
+		return []*batch{b}, err
+	}
+	names, err := src.expand(word)
+	if err != nil {
+		return nil, err
+	}
+	var batches []*batch
+	for _, name := range names {
+		b, err := s.collect(ctx, src, name, step.exclude)
+		if err != nil {
+			if isPattern(word) && errors.As(err, new(*missingError)) {
+				continue
+			}
+			return nil, err
+		}
+		if step.unpacks(b) {
+			if b, err = s.unpackArchive(ctx, b); err != nil {
+				return nil, err
+			}
+		}
+		batches = append(batches, b)
+	}
+	if len(batches) == 0 {
+		s.Report.Warnf("%s %s: nothing in %s matches", step.verb, word, src.what)
+	}
+	return batches, nil
+}
+
+// gatherParents keeps the directories of what it copies: those after "/./", if that occurs.
+func (s *stage) gatherParents(ctx context.Context, step *copyStep, src *source, word string) (*batch, error) {
+	root, pattern, pivoted := strings.Cut(word, "/./")
+	if !pivoted {
+		root, pattern = "", word
+	}
+	pattern = strings.TrimPrefix(path.Clean("/"+pattern), "/")
+	only, err := dockerfile.NewIgnore(word, []string{pattern})
+	if err != nil {
+		return nil, err
+	}
+	root = strings.TrimPrefix(path.Clean("/"+root), "/")
+	info, err := src.root.Stat(root)
+	if err != nil || !info.Mode.IsDir() {
+		return nil, src.missing(word)
+	}
+	b, err := s.collectMatching(ctx, src, root, step.exclude, only)
+	if err != nil {
+		return nil, err
+	}
+	if len(b.files) == 0 && !isPattern(word) {
+		return nil, src.missing(word)
+	}
+	return b, nil
+}
+
+// writeCopy makes the layer.
+func (s *stage) writeCopy(ctx context.Context, step *copyStep, batches []*batch) (stepEntry, error) {
+	dest := step.operands.DestPath
+	d := &destination{typed: dest, path: s.workdirOf(dest), slash: isDirWord(dest), several: len(batches) > 1}
+	if !step.link {
+		root, err := s.tree.open(ctx)
+		if err != nil {
+			return stepEntry{}, err
+		}
+		d.root, d.owners = root, s.tree.owners
+	}
+	who, err := s.chownOf(step.chown, d.root)
+	if err != nil {
+		return stepEntry{}, err
+	}
+	created := owner{}
+	if who != nil {
+		created = *who
+	}
+	l := layout{}
+	for _, b := range batches {
+		for i := range b.files {
+			f := &b.files[i]
+			if who != nil {
+				f.owner = *who
+			}
+			if step.change != nil && f.mode&fs.ModeSymlink == 0 {
+				f.mode = step.change(f.mode)
+			}
+		}
+		if err := d.place(l, b, created); err != nil {
+			return stepEntry{}, err
+		}
+	}
+	return s.addLayout(ctx, l)
+}
+
+// addLayout makes a layer of a layout.
+func (s *stage) addLayout(ctx context.Context, l layout) (stepEntry, error) {
+	if len(l) == 0 {
+		return s.outcome(), nil
+	}
+	p := &packer{layout: l, epoch: s.req.Epoch, now: s.started}
+	return s.addLayer(ctx, func(w io.Writer) error { return p.write(ctx, w) })
+}
+
+// outcome is that of a step without a layer.
+func (s *stage) outcome() stepEntry {
+	return stepEntry{Created: time.Now().UTC().Format(time.RFC3339Nano), ConfigPatch: []byte("null")}
+}
+
+func (s *stage) addLayer(ctx context.Context, write func(io.Writer) error) (stepEntry, error) {
+	desc, diffID, err := s.Cache.AddLayer(ctx, write, image.LayerOptions{})
+	if err != nil {
+		return stepEntry{}, err
+	}
+	e := s.outcome()
+	e.LayerDigest, e.DiffID, e.Size = desc.Digest, diffID, desc.Size
+	return e, nil
+}
+
+// chownOf reads --chown=USER[:GROUP], names looked up in the image. A number alone is the group's too.
+func (s *stage) chownOf(text string, root *rootfs.FS) (*owner, error) {
+	if text == "" {
+		return nil, nil
+	}
+	user, group, hasGroup := strings.Cut(text, ":")
+	if user == "" {
+		user = "0"
+	}
+	uid, uidErr := strconv.ParseUint(user, 10, 31)
+	if !hasGroup && uidErr == nil {
+		return &owner{int(uid), int(uid)}, nil
+	}
+	if gid, err := strconv.ParseUint(group, 10, 31); err == nil && uidErr == nil {
+		return &owner{int(uid), int(gid)}, nil
+	}
+	if root == nil {
+		return nil, fmt.Errorf("--chown=%s: ids are numbers from 0 to 2147483647", text)
+	}
+	if hasGroup {
+		user += ":" + group
+	}
+	u, err := guest.LookupUser(root, user)
+	if err != nil {
+		return nil, fmt.Errorf("--chown=%s: %w", text, err)
+	}
+	return &owner{u.UID, u.GID}, nil
+}
+
+func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -1,0 +1,159 @@
+package build
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"net/url"
+	"os"
+	"os/exec"
+	"path"
+	"path/filepath"
+	"regexp"
+	"strings"
+
+	"proot-distro/internal/rootfs"
+)
+
+// gitSource is a git repository as ADD names it: URL.git[#REF[:SUBDIR]] or URL.git?ref=…&subdir=….
+type gitSource struct {
+	remote, ref, subdir, checksum string
+	keepGit                       *bool
+}
+
+// scpLike matches user@host:path.
+var scpLike = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^/].*`)
+
+// isGit tells git's URLs from those of files, by their scheme or by ".git".
+func isGit(word string) bool {
+	if strings.HasPrefix(word, "git://") || strings.HasPrefix(word, "ssh://") || scpLike.MatchString(word) {
+		return true
+	}
+	if !strings.HasPrefix(word, "http://") && !strings.HasPrefix(word, "https://") {
+		return false
+	}
+	rest, _, _ := strings.Cut(word, "#")
+	rest, _, _ = strings.Cut(rest, "?")
+	return strings.HasSuffix(rest, ".git")
+}
+
+func parseGit(word string) (gitSource, error) {
+	remote, fragment, _ := strings.Cut(word, "#")
+	g := gitSource{}
+	g.ref, g.subdir, _ = strings.Cut(fragment, ":")
+	remote, query, _ := strings.Cut(remote, "?")
+	values, err := url.ParseQuery(query)
+	if err != nil {
+		return g, fmt.Errorf("ADD %s: %w", word, err)
+	}
+	for key := range values {
+		value := values.Get(key)
+		switch key {
+		case "ref", "tag", "branch", "commit":
+			g.ref = value
+		case "subdir":
+			g.subdir = value
+		case "checksum":
+			g.checksum = value
+		case "keep-git-dir":
+			keep := value == "" || value == "1" || value == "true"
+			g.keepGit = &keep
+		default:
+			return g, fmt.Errorf("ADD %s: the parameter %q is not known", word, key)
+		}
+	}
+	g.remote = remote
+	if strings.HasPrefix(g.remote, "-") || strings.HasPrefix(g.ref, "-") {
+		return g, fmt.Errorf("ADD %s: a repository or ref cannot start with a dash", word)
+	}
+	return g, nil
+}
+
+// fetchGit checks a repository out, with the git of this machine.
+func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*batch, error) {
+	g, err := parseGit(word)
+	if err != nil {
+		return nil, err
+	}
+	if step.keepGit != nil {
+		g.keepGit = step.keepGit
+	}
+	if step.checksum != "" {
+		g.checksum = step.checksum
+	}
+	program, err := exec.LookPath("git")
+	if err != nil {
+		return nil, fmt.Errorf("ADD %s needs git, which is not installed: install git, or clone the repository into the context and COPY it", word)
+	}
+	dir, err := s.scratch.dir("git")
+	if err != nil {
+		return nil, err
+	}
+	if err := g.checkOut(ctx, program, dir); err != nil {
+		return nil, fmt.Errorf("ADD %s: %w", word, err)
+	}
+	root, err := rootfs.Open(dir, rootfs.NoLinks)
+	if err != nil {
+		return nil, err
+	}
+	s.closers = append(s.closers, root.Close)
+	if g.keepGit == nil || !*g.keepGit {
+		if err := root.RemoveAll(".git", rootfs.RemoveOptions{}); err != nil {
+			return nil, err
+		}
+	}
+	src := &source{root: root.View(rootfs.GuestLinks), what: "repository " + g.remote, context: true}
+	b, err := s.collect(ctx, src, strings.TrimPrefix(path.Clean("/"+g.subdir), "/"), step.exclude)
+	if err != nil {
+		return nil, err
+	}
+	b.into = true
+	return b, nil
+}
+
+func (g gitSource) checkOut(ctx context.Context, program, dir string) error {
+	ref := g.ref
+	if ref == "" {
+		ref = "HEAD"
+	}
+	for _, args := range [][]string{
+		{"init", "--quiet"},
+		{"remote", "add", "origin", g.remote},
+		{"fetch", "--quiet", "--depth=1", "--", "origin", ref},
+		{"checkout", "--quiet", "FETCH_HEAD"},
+		{"submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"},
+	} {
+		if _, err := runGit(ctx, program, dir, args...); err != nil {
+			return err
+		}
+	}
+	if g.checksum == "" {
+		return nil
+	}
+	commit, err := runGit(ctx, program, dir, "rev-parse", "HEAD")
+	if err == nil && !strings.HasPrefix(commit, g.checksum) {
+		err = fmt.Errorf("the commit is %s, not %s as --checksum asks for", commit, g.checksum)
+	}
+	return err
+}
+
+// runGit never asks for a password: nobody may be there to answer.
+func runGit(ctx context.Context, program, dir string, args ...string) (string, error) {
+	cmd := exec.CommandContext(ctx, program, args...)
+	cmd.Dir = filepath.Clean(dir)
+	cmd.Env = append(os.Environ(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C", "GIT_DIR="+filepath.Join(dir, ".git"), "GIT_WORK_TREE="+dir)
+	var out, errOut bytes.Buffer
+	cmd.Stdout, cmd.Stderr = &out, &errOut
+	if err := cmd.Run(); err != nil {
+		if ctx.Err() != nil {
+			return "", ctx.Err()
+		}
+		lines := strings.Split(strings.TrimSpace(errOut.String()), "\n")
+		if last := lines[len(lines)-1]; last != "" {
+			return "", fmt.Errorf("git %s: %w", args[0], errors.New(last))
+		}
+		return "", fmt.Errorf("git %s: %w", args[0], err)
+	}
+	return strings.TrimSpace(out.String()), nil
+}

@@ -1,0 +1,318 @@
+package build
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os"
+	"path"
+	"slices"
+	"strings"
+
+	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+	"github.com/moby/buildkit/frontend/dockerfile/parser"
+
+	"proot-distro/internal/engine"
+	"proot-distro/internal/guest"
+	"proot-distro/internal/layer"
+	"proot-distro/internal/platform"
+	"proot-distro/internal/rootfs"
+)
+
+// command is what a RUN runs.
+type command struct {
+	argv   []string
+	script *instructions.ShellInlineFile // a heredoc that begins with #!, to be run as a file
+}
+
+// scriptDir is where such a script lies in the guest.
+const scriptDir = "/.dockerfile"
+
+func (s *stage) run(ctx context.Context, c *instructions.RunCommand, header string) error {
+	if err := checkRun(c); err != nil {
+		return err
+	}
+	cmd, err := s.commandOf(c)
+	if err != nil {
+		return err
+	}
+	mounts, err := s.mounts(ctx, instructions.GetMounts(c))
+	if err != nil {
+		return err
+	}
+	r := recipe{
+		Parent: s.tree.chain(), Arch: s.arch, Step: "RUN", Epoch: epochSeconds(s.req.Epoch), Argv: cmd.argv,
+		Env: s.scope.Environ(), User: s.img.Config.User, WorkDir: s.workdirOf("."),
+		Network: instructions.GetNetwork(c),
+	}
+	if cmd.script != nil {
+		r.Script = cmd.script.Data
+	}
+	for _, m := range mounts {
+		r.Mounts = append(r.Mounts, m.key)
+	}
+	history := "RUN " + strings.Join(s.historyWords(cmd.argv), " ")
+	return s.layerStep(header, r.key(), history, func() (stepEntry, bool, error) {
+		e, err := s.runCommand(ctx, c, cmd, mounts)
+		return e, true, err
+	})
+}
+
+// checkRun refuses what no engine of ours does.
+func checkRun(c *instructions.RunCommand) error {
+	for _, flag := range c.FlagsUsed {
+		switch flag {
+		case "security", "device":
+			return fmt.Errorf("RUN --%s is not supported: a command has the rights of the user who builds", flag)
+		}
+	}
+	return nil
+}
+
+// historyWords shows the build arguments in front, as Docker does.
+func (s *stage) historyWords(argv []string) []string {
+	args := s.scope.Args()
+	if len(args) == 0 {
+		return argv
+	}
+	return append(append([]string{fmt.Sprintf("|%d", len(args))}, args...), argv...)
+}
+
+// commandOf puts heredocs back to where the command expects them.
+func (s *stage) commandOf(c *instructions.RunCommand) (command, error) {
+	words := c.CmdLine
+	if len(c.Files) > 0 {
+		if len(words) != 1 || !c.PrependShell {
+			return command{}, errors.New("RUN: a heredoc needs the shell form")
+		}
+		text := words[0]
+		doc, err := parser.ParseHeredoc(text)
+		if err == nil && doc != nil { // nothing but a heredoc: its content is the command
+			file := c.Files[0]
+			if file.Chomp {
+				file.Data = parser.ChompHeredocContent(file.Data)
+			}
+			if strings.HasPrefix(file.Data, "#!") {
+				return command{argv: []string{scriptDir + "/" + path.Base("/"+file.Name)}, script: &file}, nil
+			}
+			words = []string{file.Data}
+		} else {
+			for _, file := range c.Files {
+				text += "\n" + file.Data + file.Name
+			}
+			words = []string{text}
+		}
+	}
+	if c.PrependShell {
+		words = s.withShell(words)
+	}
+	if len(words) == 0 || words[0] == "" {
+		return command{}, errors.New("RUN: there is no command")
+	}
+	return command{argv: words}, nil
+}
+
+// runCommand runs the command and makes a layer of what it did.
+func (s *stage) runCommand(ctx context.Context, c *instructions.RunCommand, cmd command, mounts []mount) (e stepEntry, err error) {
+	eng, err := s.openEngine()
+	if err != nil {
+		return e, err
+	}
+	if err := s.tree.unpack(ctx); err != nil {
+		return e, err
+	}
+	root := s.tree.root
+	place, err := s.mountAll(ctx, root, cmd, mounts)
+	if err != nil {
+		return e, errors.Join(err, place.close(root))
+	}
+	defer func() { err = errors.Join(err, place.close(root)) }()
+	spec, err := s.spec(root, cmd, place)
+	if err != nil {
+		return e, err
+	}
+	process, err := s.prepare(ctx, eng, &spec, place)
+	if err != nil {
+		return e, err
+	}
+	before, err := s.tree.snapshot(ctx, place.skip, place.id())
+	if err != nil {
+		return e, err
+	}
+	if err := root.MkdirAll(spec.WorkDir, 0o755); err != nil {
+		return e, fmt.Errorf("make the working directory: %w", err)
+	}
+	if err := s.attend(ctx, process); err != nil {
+		return e, err
+	}
+	return s.diff(ctx, before, place, spec.User)
+}
+
+// diff makes a layer of what has changed since a snapshot.
+func (s *stage) diff(ctx context.Context, before *layer.Tree, place *mounted, user engine.User) (stepEntry, error) {
+	var stats layer.DiffStats
+	e, err := s.addLayer(ctx, func(w io.Writer) (err error) {
+		stats, err = layer.Diff(ctx, s.tree.root, before, w, layer.DiffOptions{
+			Skip: place.skip, Epoch: s.req.Epoch, Owner: s.ownerAfter(before, user),
+			OnSkip: func(name, reason string) { s.Report.Detailf("%s is left out of the layer: %s", name, reason) },
+		})
+		return err
+	})
+	if err != nil {
+		return e, err
+	}
+	s.tree.seen, s.tree.seenSkip = stats.After, place.id()
+	if stats.Entries == 0 {
+		return s.outcome(), nil
+	}
+	return e, nil
+}
+
+// ownerAfter tells whom an entry belongs to after a RUN: as before, or else the user who ran it. As root
+// the disk can tell of others.
+func (s *stage) ownerAfter(before *layer.Tree, user engine.User) func(string) (int, int) {
+	asRoot := os.Geteuid() == 0
+	return func(name string) (int, int) {
+		who, known := s.tree.owners[name]
+		if !known && !before.Has(name) {
+			who = owner{user.UID, user.GID}
+		}
+		if asRoot {
+			if info, err := s.tree.root.View(rootfs.NoLinks).Lstat(name); err == nil && (info.UID != 0 || info.GID != 0) {
+				who = owner{info.UID, info.GID}
+			}
+		}
+		s.tree.owners.set(name, who)
+		return who.uid, who.gid
+	}
+}
+
+func (s *stage) openEngine() (engine.Engine, error) {
+	if s.engine == nil {
+		eng, err := s.Engine()
+		if err != nil {
+			return nil, fmt.Errorf("RUN needs an engine: %w", err)
+		}
+		s.engine = eng
+	}
+	return s.engine, nil
+}
+
+// spec describes the command for an engine.
+func (s *stage) spec(root *rootfs.FS, cmd command, place *mounted) (engine.Spec, error) {
+	name := s.img.Config.User
+	if name == "" {
+		name = "0"
+	}
+	user, err := guest.LookupUser(root, name)
+	if err != nil {
+		return engine.Spec{}, errors.New(err.Error())
+	}
+	emulator, err := s.Emulator(s.arch)
+	if err != nil {
+		return engine.Spec{}, err
+	}
+	spec := engine.Spec{
+		Container: "build", Rootfs: root.Path(), Argv: cmd.argv, Env: s.environ(user, place.env),
+		WorkDir: s.workdirOf("."), User: engine.User{UID: user.UID, GID: user.GID, Groups: user.Groups},
+		Binds: place.binds, Arch: s.arch, HostArch: s.Host.Arch, Emulator: emulator,
+		Features: engine.Features{KillOnExit: true},
+	}
+	if s.Host.Termux {
+		spec.Features = engine.Features{
+			HardLinks: true, LinkDir: root.Path() + "/.l2s", LinkSizes: true, SysVIPC: true, KillOnExit: true, Uname: true,
+		}
+	}
+	programs := guest.Programs{
+		Root:  root,
+		Runs:  func(a platform.Arch) bool { return emulator != "" && a == s.arch || s.arch.Runs(a) },
+		Bound: place.bound,
+	}
+	program, err := programs.LookPath(cmd.argv[0], envValue(spec.Env, "PATH"), spec.WorkDir)
+	if err != nil { // whose exit status is for login and run
+		return spec, errors.New(err.Error())
+	}
+	spec.Shell = guest.POSIXShell(programs)
+	spec.Argv = slices.Clone(cmd.argv)
+	if !strings.Contains(cmd.argv[0], "/") {
+		spec.Argv[0] = program
+	}
+	return spec, s.wrapLoader(&spec, programs)
+}
+
+// environ is the command's environment: ENV and ARG, proxies, HOME.
+func (s *stage) environ(user guest.User, more []string) []string {
+	env := s.scope.Environ()
+	for _, entry := range append(s.file.Proxies(), more...) {
+		key, value, _ := strings.Cut(entry, "=")
+		env = setEnv(env, key, value)
+	}
+	if !slices.ContainsFunc(env, func(e string) bool { return strings.HasPrefix(e, "HOME=") }) {
+		env = append(env, "HOME="+user.Home)
+	}
+	return slices.DeleteFunc(env, func(e string) bool { return strings.Contains(e, "\x00") || strings.HasPrefix(e, "=") })
+}
+
+func envValue(env []string, key string) string {
+	for _, entry := range env {
+		if value, ok := strings.CutPrefix(entry, key+"="); ok {
+			return value
+		}
+	}
+	return ""
+}
+
+// wrapLoader lets env(1) of the guest set the variables that would act on the engine itself.
+func (s *stage) wrapLoader(spec *engine.Spec, programs guest.Programs) error {
+	var inner []string
+	spec.Env = slices.DeleteFunc(spec.Env, func(entry string) bool {
+		acts := strings.HasPrefix(entry, "LD_") || strings.HasPrefix(entry, "PROOT_")
+		if acts {
+			inner = append(inner, entry)
+		}
+		return acts
+	})
+	if inner == nil {
+		return nil
+	}
+	program, err := programs.LookPath("env", defaultPath, "/")
+	if err != nil {
+		return fmt.Errorf("%s can be set by the image's env program only: %w", inner[0], err)
+	}
+	spec.Argv = append(append([]string{program}, inner...), spec.Argv...)
+	return nil
+}
+
+// prepare falls back to copies where the engine cannot bind read-only.
+func (s *stage) prepare(ctx context.Context, eng engine.Engine, spec *engine.Spec, place *mounted) (engine.Process, error) {
+	process, err := eng.Prepare(*spec)
+	var cannot *engine.Unsupported
+	if !errors.As(err, &cannot) || !place.readOnly() {
+		return process, err
+	}
+	if err := place.makeCopies(ctx, s); err != nil {
+		return nil, err
+	}
+	spec.Binds = place.binds
+	return eng.Prepare(*spec)
+}
+
+// attend runs the command to its end and keeps the last lines it prints.
+func (s *stage) attend(ctx context.Context, process engine.Process) error {
+	out := &output{line: s.Output}
+	status, err := process.Run(ctx, engine.Stdio{Out: out, Err: out})
+	out.close()
+	if err != nil {
+		return err
+	}
+	if status != 0 {
+		return &CommandError{Step: s.where(), Status: status, Tail: out.tail}
+	}
+	return nil
+}
+
+// where names the step in an error.
+func (s *stage) where() string {
+	return fmt.Sprintf("stage %s, step %d of %d", s.def.Name, s.stepNumber(), s.total)
+}

@@ -1,0 +1,151 @@
+package build
+
+import (
+	"crypto/rand"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"path"
+	"path/filepath"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/host"
+	"proot-distro/internal/rootfs"
+)
+
+// scratch is a directory of this build, below build/ in the state directory, made when it is first
+// needed. The lock of its name lives as long as the process.
+type scratch struct {
+	dirs host.Dirs
+	base *rootfs.FS // the state directory
+	name string     // "build/<id>" in base
+	lock *os.File
+	next int
+}
+
+const (
+	scratchDir = "build"
+	lockSuffix = ".lock"
+)
+
+func newScratch(dirs host.Dirs) *scratch { return &scratch{dirs: dirs} }
+
+// dir makes an empty directory and gives its host path.
+func (s *scratch) dir(kind string) (string, error) {
+	if err := s.open(); err != nil {
+		return "", fmt.Errorf("create scratch directory: %w", err)
+	}
+	s.next++
+	name := path.Join(s.name, kind+"-"+strconv.Itoa(s.next))
+	if err := s.base.MkdirAll(name, 0o755); err != nil {
+		return "", fmt.Errorf("create scratch directory: %w", err)
+	}
+	return filepath.Join(s.dirs.Runtime, name), nil
+}
+
+// tree is dir, opened as a root filesystem.
+func (s *scratch) tree(kind string) (*rootfs.FS, error) {
+	dir, err := s.dir(kind)
+	if err != nil {
+		return nil, err
+	}
+	return rootfs.Open(dir, rootfs.GuestLinks)
+}
+
+// remove deletes what dir or tree gave.
+func (s *scratch) remove(hostPath string) error {
+	return s.base.RemoveAll(path.Join(s.name, filepath.Base(hostPath)), rootfs.RemoveOptions{})
+}
+
+func (s *scratch) open() error {
+	if s.base != nil {
+		return nil
+	}
+	if err := os.MkdirAll(s.dirs.Runtime, 0o755); err != nil {
+		return err
+	}
+	base, err := rootfs.Open(s.dirs.Runtime, rootfs.NoLinks)
+	if err != nil {
+		return err
+	}
+	if err := base.MkdirAll(scratchDir, 0o755); err != nil {
+		return errors.Join(err, base.Close())
+	}
+	dir, err := base.OpenDir(scratchDir)
+	if err != nil {
+		return errors.Join(err, base.Close())
+	}
+	defer dir.Close()
+	sweep(dir)
+	id, lock, err := claim(dir)
+	if err != nil {
+		return errors.Join(err, base.Close())
+	}
+	s.base, s.name, s.lock = base, path.Join(scratchDir, id), lock
+	return base.MkdirAll(s.name, 0o755)
+}
+
+// claim takes the lock of a new name.
+func claim(dir *rootfs.Dir) (id string, lock *os.File, err error) {
+	for range 10 {
+		id = strings.ToLower(rand.Text()[:12])
+		lock, err = dir.OpenFile(id+lockSuffix, os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+		if err != nil {
+			return "", nil, err
+		}
+		var st unix.Stat_t
+		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		if err == nil {
+			err = unix.Fstat(int(lock.Fd()), &st)
+		}
+		if err == nil && st.Nlink > 0 { // not swept between open and lock
+			return id, lock, nil
+		}
+		lock.Close()
+	}
+	return "", nil, errors.New("the directory is swept faster than it can be used")
+}
+
+// sweep deletes what killed builds left. What cannot be deleted stays for the next time.
+func sweep(dir *rootfs.Dir) {
+	entries, err := dir.ReadDir()
+	if err != nil {
+		return
+	}
+	for _, e := range entries {
+		id := strings.TrimSuffix(e.Name, lockSuffix)
+		lock, err := dir.OpenFile(id+lockSuffix, os.O_RDWR, 0)
+		if err != nil {
+			if errors.Is(err, fs.ErrNotExist) && e.Type.IsDir() {
+				_ = dir.RemoveAll(e.Name, rootfs.RemoveOptions{})
+			}
+			continue
+		}
+		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+			if dir.RemoveAll(id, rootfs.RemoveOptions{}) == nil || !e.Type.IsDir() {
+				_ = dir.Remove(id + lockSuffix)
+			}
+		}
+		lock.Close()
+	}
+}
+
+func (s *scratch) close() error {
+	if s.base == nil {
+		return nil
+	}
+	err := s.base.RemoveAll(s.name, rootfs.RemoveOptions{})
+	if err == nil {
+		err = s.base.Remove(s.name + lockSuffix)
+	}
+	err = errors.Join(err, s.lock.Close(), s.base.Close())
+	s.base = nil
+	if err != nil {
+		return fmt.Errorf("remove scratch directory: %w", err)
+	}
+	return nil
+}

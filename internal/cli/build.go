@@ -1,0 +1,251 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"os/exec"
+
+	"github.com/spf13/cobra"
+
+	"proot-distro/internal/build"
+	"proot-distro/internal/engine"
+	"proot-distro/internal/engine/proot"
+	"proot-distro/internal/image"
+	"proot-distro/internal/install"
+	"proot-distro/internal/platform"
+	"proot-distro/internal/registry"
+)
+
+// buildOptions are the options of build, as typed.
+type buildOptions struct {
+	file          string
+	tags          []string
+	args          []string
+	arch          platform.Arch
+	platforms     []string
+	target        string
+	emulator      string
+	outputs       []string
+	installAs     string
+	noCache, pull bool
+	labels        []string
+	secrets       []string
+	ssh           []string
+	contexts      []string
+	iidFile       string
+	metadataFile  string
+	progress      string
+	check         bool
+	allowInsecure bool
+}
+
+func newBuildCommand(a *App) *cobra.Command {
+	var o buildOptions
+	cmd := &cobra.Command{
+		Use:   "build [OPTIONS] [PATH]",
+		Short: "Build an image from a Dockerfile",
+		Long: "Build an image from a Dockerfile. PATH is the build context, the directory that COPY and ADD read from " +
+			"(default: the current one). The image goes into the local cache, from where install and push take it.",
+		Example: "pd build .\n\n# With a name, and a container of it\npd build -t myapp:1.0 --install-as myapp .\n\n" +
+			"# For two platforms, into a file\npd build -t myapp --platform linux/amd64,linux/arm64 -o myapp.oci.tar.gz .\n\n" +
+			"# One stage\npd build -t myapp:debug --target debugger .\n\n" +
+			"# Dockerfile from a pipe\npd build -f - -t myapp:test . < Dockerfile.test\n\n" +
+			"# A secret for RUN --mount=type=secret,id=token\npd build --secret id=token,src=token.txt .",
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runBuild(cmd, a, o, append(args, ".")[0])
+		},
+		ValidArgsFunction: func(*cobra.Command, []string, string) ([]cobra.Completion, cobra.ShellCompDirective) {
+			return nil, cobra.ShellCompDirectiveFilterDirs
+		},
+	}
+	a.buildFlags(cmd, &o)
+	return cmd
+}
+
+func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
+	f := cmd.Flags()
+	f.StringVarP(&o.file, "file", "f", "", "read the Dockerfile at `PATH`, - for standard input (default: Dockerfile in the context)")
+	f.StringArrayVarP(&o.tags, "tag", "t", nil, "name the image `REF` (default: the context's name; repeatable)")
+	f.StringArrayVar(&o.args, "build-arg", nil, "set the build argument `K=V`; K alone takes the host's value (repeatable)")
+	f.StringSliceVar(&o.platforms, "platform", nil, "build for `PLATFORM`, as in linux/amd64,linux/arm64 (default: this machine's)")
+	a.archFlag(cmd, &o.arch, "build for CPU architecture `ARCH`; the same as --platform")
+	f.StringVar(&o.target, "target", "", "build stage `STAGE` instead of the last one")
+	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
+	f.StringArrayVarP(&o.outputs, "output", "o", nil, "write the image to `FILE` too: .oci.tar, .tar.gz, .tar.xz or .tar.zst (repeatable)")
+	f.StringVar(&o.installAs, "install-as", "", "install the image as container `NAME` afterwards")
+	f.BoolVar(&o.noCache, "no-cache", false, "run every step, whatever the cache has")
+	f.BoolVar(&o.pull, "pull", false, "ask the registries for newer base images")
+	f.StringArrayVar(&o.labels, "label", nil, "add the label `K=V` to the image (repeatable)")
+	f.StringArrayVar(&o.secrets, "secret", nil, "give RUN --mount=type=secret a secret: `id=ID[,src=FILE|,env=VAR]` (repeatable)")
+	f.StringArrayVar(&o.ssh, "ssh", nil, "give RUN --mount=type=ssh an agent: `ID[=SOCKET]`, usually default (repeatable)")
+	f.StringArrayVar(&o.contexts, "build-context", nil, "let --from=NAME be a directory or an image: `NAME=PATH|docker-image://REF` (repeatable)")
+	f.StringVar(&o.iidFile, "iidfile", "", "write the image's ID to `FILE`")
+	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was built to `FILE`, as JSON")
+	f.StringVar(&o.progress, "progress", "auto", "show `HOW`: auto, plain (all output of RUN), tty (steps only) or quiet")
+	f.BoolVar(&o.check, "check", false, "look for mistakes in the Dockerfile and build nothing")
+	f.BoolVar(&o.allowInsecure, "allow-insecure", false, "accept plain http and bad certificates")
+	a.verboseFlags(cmd, "each instruction and show what RUN prints")
+	_ = cmd.MarkFlagFilename("file")
+	_ = cmd.MarkFlagFilename("output")
+	_ = cmd.MarkFlagFilename("emulator")
+	_ = cmd.RegisterFlagCompletionFunc("progress",
+		cobra.FixedCompletions([]cobra.Completion{"auto", "plain", "tty", "quiet"}, cobra.ShellCompDirectiveNoFileComp))
+}
+
+func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
+	if err := a.setProgress(cmd, o.progress); err != nil {
+		return err
+	}
+	req, err := a.buildRequest(cmd, o, dir)
+	if err != nil {
+		return err
+	}
+	b, err := a.builder(o)
+	if err != nil {
+		return err
+	}
+	if o.check {
+		return a.checkDockerfile(cmd.Context(), b, req)
+	}
+	tags, err := buildTags(o.tags, dir)
+	if err != nil {
+		return err
+	}
+	release, err := a.lockImages(tags, req.Platforms)
+	if err != nil {
+		return err
+	}
+	defer release()
+	results, err := b.Build(cmd.Context(), req)
+	if err != nil {
+		return err
+	}
+	if err := b.Tag(results, tags); err != nil {
+		return err
+	}
+	return a.deliver(cmd.Context(), o, tags, results)
+}
+
+// builder wires the parts together.
+func (a *App) builder(o buildOptions) (*build.Builder, error) {
+	h, err := a.Host()
+	if err != nil {
+		return nil, err
+	}
+	cache, err := a.Cache()
+	if err != nil {
+		return nil, err
+	}
+	b := &build.Builder{
+		Cache: cache, Host: h, Report: a.UI, Version: Version(), Insecure: o.allowInsecure,
+		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
+		Engine: func() (engine.Engine, error) {
+			return proot.New(proot.Config{Host: h, Reporter: a.UI})
+		},
+		Emulator: func(guest platform.Arch) (string, error) {
+			return proot.FindEmulator(h, guest, o.emulator, exec.LookPath)
+		},
+	}
+	if a.verbose {
+		b.Output = a.UI.Message
+	}
+	return b, nil
+}
+
+// lockImages keeps other builds and pushes of the same images away.
+func (a *App) lockImages(tags []build.Tag, archs []platform.Arch) (release func(), err error) {
+	var held []func() error
+	release = func() {
+		for _, unlock := range held {
+			_ = unlock()
+		}
+	}
+	for _, tag := range tags {
+		for _, arch := range archs {
+			unlock, err := build.Lock(a.host.Dirs, tag.Ref, arch, "build")
+			if err != nil {
+				release()
+				return nil, err
+			}
+			held = append(held, unlock)
+		}
+	}
+	return release, nil
+}
+
+// deliver hands the results to where they were asked for.
+func (a *App) deliver(ctx context.Context, o buildOptions, tags []build.Tag, results []build.Result) error {
+	for _, tag := range tags {
+		for _, r := range results {
+			a.UI.Infof("Built %s for %s: %s", tag.Typed, r.Arch, r.ID())
+		}
+	}
+	for _, file := range o.outputs {
+		export, err := build.NewExport(results, tags)
+		if err != nil {
+			return err
+		}
+		if err := image.ExportFile(ctx, file, []image.Export{export}); err != nil {
+			return err
+		}
+		a.UI.Infof("Wrote %s.", file)
+	}
+	if err := a.writeBuildFiles(o, tags, results); err != nil {
+		return err
+	}
+	if o.installAs == "" {
+		return nil
+	}
+	return a.installBuilt(ctx, o, tags[0], results)
+}
+
+func (a *App) installBuilt(ctx context.Context, o buildOptions, tag build.Tag, results []build.Result) error {
+	arch := results[0].Arch
+	for _, r := range results {
+		if r.Arch == a.host.Arch {
+			arch = r.Arch
+		}
+	}
+	result, err := a.install(ctx, install.Request{
+		Name: o.installAs, Arch: arch, Insecure: o.allowInsecure,
+		Source: install.Source{Typed: tag.Typed, Kind: install.FromRegistry, Ref: tag.Ref},
+	})
+	if err != nil {
+		return err
+	}
+	return a.reportInstalled(result)
+}
+
+// setProgress turns --progress into a level.
+func (a *App) setProgress(cmd *cobra.Command, how string) error {
+	switch how {
+	case "auto":
+	case "plain":
+		a.verbose = true
+	case "tty":
+		if a.UI.ErrWidth() == 0 {
+			return errors.New("--progress tty needs a terminal: leave it away, or write --progress plain")
+		}
+	case "quiet":
+		a.quiet = true
+	default:
+		return UsageErrorf(cmd, "--progress is auto, plain, tty or quiet")
+	}
+	a.UI.SetLevel(a.verbosity())
+	return nil
+}
+
+// checkDockerfile only lints.
+func (a *App) checkDockerfile(ctx context.Context, b *build.Builder, req build.Request) error {
+	found, err := b.Check(ctx, req)
+	if err != nil {
+		return err
+	}
+	if found == 0 {
+		a.UI.Infof("Check complete, no warnings found.")
+		return nil
+	}
+	return fmt.Errorf("%s found", count(int64(found), "mistake was", "mistakes were"))
+}
+
