@@ -33,7 +33,7 @@ func newCopyCommand(a *App) *cobra.Command {
 			"# A directory\npd copy --recursive ./myapp ubuntu:/opt/myapp",
 		ValidArgsFunction: a.completeEnds,
 		RunE: func(cmd *cobra.Command, args []string) error {
-			if dotted(args[1]) {
+			if to, err := parseEnd(cmd, args[1]); err == nil && dotted(to.Path) {
 				return UsageErrorf(cmd, "%s cannot be the destination: write the directory's name", ui.ShellQuote(args[1]))
 			}
 			return runCopy(cmd, a, o, args)

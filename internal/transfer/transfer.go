@@ -18,8 +18,8 @@
 // whole tree does). What cannot be read is warned about and counted
 // ([IncompleteError]); what cannot be written ends the transfer.
 //
-// One goroutine walks, makes directories and links; others copy files. A
-// directory gets its mode and time when the last of its files is done.
+// One goroutine walks, makes directories and links (several, where a sync only compares);
+// others copy files. A directory gets its mode and time when the last of its files is done.
 package transfer
 
 import (

@@ -152,7 +152,7 @@ func (p *pass) makeDir(n, child *node, to string, there bool) bool {
 				return false
 			}
 		}
-		err := n.change(func() error { return n.dst.Mkdir(to, 0o700) })
+		err := n.change(func() error { return n.dst.Mkdir(to, child.final.Mode.Perm()|0o700) })
 		if err == nil {
 			child.fresh = true
 			if child.dst, err = n.dst.OpenDir(to); err == nil {
