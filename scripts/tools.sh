@@ -6,7 +6,7 @@ set -euo pipefail
 # program=package; what a machine has already is not touched.
 demo=(mmdebstrap=mmdebstrap docker-registry=docker-registry proot=proot setpriv=util-linux)
 test=("${demo[@]}" skopeo=skopeo umoci=umoci qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
-	xz=xz-utils zstd=zstd rsync=rsync bzip2=bzip2 zsh=zsh fish=fish man=man-db)
+	arch-test=arch-test xz=xz-utils zstd=zstd rsync=rsync bzip2=bzip2 zsh=zsh fish=fish man=man-db)
 release=(qemu-aarch64-static=qemu-user-static)
 
 case ${1-} in
@@ -32,6 +32,15 @@ as_root() {
 	if [ "$(id -u)" = 0 ]; then "$@"; else sudo "$@"; fi
 }
 
+# Shows what a command said only when it failed.
+quietly() {
+	local said
+	said=$("$@" 2>&1) || {
+		echo "$said" >&2
+		return 1
+	}
+}
+
 install_packages() {
 	if ! command -v apt-get >/dev/null; then
 		echo "Missing programs. Install, with this system's package manager, what Debian calls: $*" >&2
@@ -42,10 +51,10 @@ install_packages() {
 		exit 1
 	fi
 	echo "Installing: $*"
-	as_root apt-get update -qq
+	quietly as_root apt-get update -qq
 	# Some mirrors lose connections; nobody is there to answer questions.
-	as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
-		-o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@" >/dev/null
+	quietly as_root env DEBIAN_FRONTEND=noninteractive apt-get install -y -qq --no-install-recommends \
+		-o Acquire::Retries=3 -o Dpkg::Use-Pty=0 "$@"
 	case " $* " in *" docker-registry "*)
 		# Debian starts it as a service, which nobody asked for.
 		[ ! -d /run/systemd/system ] || as_root systemctl disable --now --quiet docker-registry
