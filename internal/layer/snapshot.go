@@ -38,7 +38,6 @@ func (n *node) isDir() bool         { return n.typ() == unix.S_IFDIR }
 func (n *node) isFile() bool        { return n.typ() == unix.S_IFREG }
 func (n *node) inode() inode        { return inode{n.dev, n.ino} }
 func (t *Tree) root() *node         { return &t.nodes[0] }
-func (t *Tree) Len() int            { return len(t.nodes) - 1 } // Len counts the entries.
 func (t *Tree) name(n *node) string { return string(t.names[n.name:][:n.nameLen]) }
 
 // children gives a directory's entries, sorted by name.
