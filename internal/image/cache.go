@@ -127,7 +127,7 @@ func (c *Cache) restoreConfig(rec *oci.Record) {
 }
 
 // Store keeps a resolved image. The original bytes of manifest and config are kept as
-// blobs too, for a later push.
+// blobs too, for a later push. An index that ref had is forgotten.
 func (c *Cache) Store(ref oci.Ref, rec *oci.Record) error {
 	data, err := rec.Encode()
 	if err != nil {
@@ -147,6 +147,9 @@ func (c *Cache) Store(ref oci.Ref, rec *oci.Record) error {
 	}
 	if err := tree.MkdirAll(c.manifests, 0o700); err != nil {
 		return fmt.Errorf("create image cache: %w", err)
+	}
+	if err := c.removeIndex(tree, ref); err != nil {
+		return err
 	}
 	if err := tree.WriteFile(c.recordName(ref, rec.Arch), data, 0o600); err != nil {
 		return fmt.Errorf("write cached manifest: %w", err)
@@ -198,5 +201,5 @@ func (c *Cache) Remove(ref oci.Ref, arch platform.Arch) error {
 	if err := tree.Remove(c.recordName(ref, arch)); err != nil {
 		return fmt.Errorf("remove cached manifest: %w", err)
 	}
-	return nil
+	return c.removeIndex(tree, ref)
 }
