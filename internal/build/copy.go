@@ -240,9 +240,12 @@ func (s *stage) gatherParents(ctx context.Context, step *copyStep, src *source, 
 		root, pattern = "", word
 	}
 	pattern = strings.TrimPrefix(path.Clean("/"+pattern), "/")
-	only, err := dockerfile.NewIgnore(word, []string{pattern})
-	if err != nil {
-		return nil, err
+	var only *dockerfile.Ignore
+	if pattern != "" {
+		var err error
+		if only, err = dockerfile.NewIgnore(word, []string{pattern}); err != nil {
+			return nil, err
+		}
 	}
 	root = strings.TrimPrefix(path.Clean("/"+root), "/")
 	info, err := src.root.Stat(root)

@@ -163,6 +163,9 @@ func (s *stage) diff(ctx context.Context, before *layer.Tree, place *mounted, us
 		return e, err
 	}
 	s.tree.seen, s.tree.seenSkip = stats.After, place.id()
+	if len(place.stubs) > 0 { // which are going to be removed
+		s.tree.seen = nil
+	}
 	if stats.Entries == 0 {
 		return s.outcome(), nil
 	}

@@ -71,7 +71,13 @@ func (f *File) located(err error) error {
 func plain(err error) error {
 	var place *parser.LocationError
 	if errors.As(err, &place) {
-		return errors.New(place.Error())
+		err = errors.New(place.Error())
+	}
+	switch text := err.Error(); {
+	case text == "no build stage in current context":
+		return errors.New("it stands before the first FROM, where only ARG may stand")
+	case strings.HasSuffix(text, "unsupported modifier (\ufffd) in substitution"):
+		return errors.New("a ${ is not closed")
 	}
 	return err
 }
