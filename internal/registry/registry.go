@@ -37,6 +37,7 @@ type Request struct {
 	Auth     Auth
 	Report   report.Reporter
 	Version  string // of this program, for User-Agent
+	Refresh  bool   // ask the registry, whatever manifest is cached
 	// Transport replaces the network, in tests.
 	Transport http.RoundTripper
 
@@ -95,7 +96,7 @@ func (p *puller) connect(ctx context.Context) (err error) {
 // can still be had, else from the registry.
 func (p *puller) resolve(ctx context.Context) (*oci.Record, error) {
 	rec, err := p.req.Cache.Lookup(p.req.Ref, p.req.Arch)
-	if err == nil {
+	if err == nil && !p.req.Refresh {
 		usable, err := p.usable(ctx, rec)
 		if err != nil {
 			return nil, err
@@ -104,7 +105,7 @@ func (p *puller) resolve(ctx context.Context) (*oci.Record, error) {
 			p.req.Report.Detailf("%s: using the cached manifest", p.req.Ref)
 			return rec, nil
 		}
-	} else if !errors.Is(err, fs.ErrNotExist) {
+	} else if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
 	if err := p.connect(ctx); err != nil {
