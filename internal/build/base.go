@@ -39,6 +39,9 @@ func (s *stage) pullBase(ctx context.Context, typed string) error {
 		return err
 	}
 	s.tree = t
+	if ref, err := oci.ParseRef(typed); err == nil {
+		s.origins = append([]oci.Ref{ref}, rec.Origins()...)
+	}
 	img, err := rec.Image()
 	if err != nil {
 		return err
@@ -57,11 +60,12 @@ func (s *session) pull(ctx context.Context, typed string, arch platform.Arch) (*
 	}
 	img, err := registry.Pull(ctx, registry.Request{
 		Ref: ref, Typed: typed, Arch: arch, Cache: s.Cache, Insecure: s.Insecure, Auth: s.Auth,
-		Version: s.Version, Report: s.Report,
+		Version: s.Version, Report: s.Report, Refresh: s.req.Pull && !s.pulled[string(arch)+typed],
 	})
 	if err != nil {
 		return nil, nil, err
 	}
+	s.pulled[string(arch)+typed] = true
 	s.closers = append(s.closers, img.Close)
 	config, err := img.Record.Image()
 	if err != nil {
@@ -77,7 +81,7 @@ func (s *session) pull(ctx context.Context, typed string, arch platform.Arch) (*
 	return t, img.Record, nil
 }
 
-// source of files: an image, pulled once per architecture.
+// imageTree is the tree of an image that files are copied from, pulled once for an architecture.
 func (s *session) imageTree(ctx context.Context, typed string, arch platform.Arch) (*tree, error) {
 	key := string(arch) + " " + typed
 	if t := s.images[key]; t != nil {

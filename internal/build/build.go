@@ -53,6 +53,7 @@ type Request struct {
 	Ignore     *dockerfile.Ignore // of the context
 	Contexts   map[string]string  // --build-context: a directory, or docker-image://REF
 	Platforms  []platform.Arch    // at least one
+	Implicit   bool               // nobody asked for that platform: a stage may have another
 	Stage      string             // --target
 	Args       map[string]string  // --build-arg
 	Labels     map[string]string  // --label
@@ -141,6 +142,7 @@ type session struct {
 	steps    *stepCache
 	context  *source          // nil until it is needed
 	images   map[string]*tree // of COPY --from=IMAGE, by architecture and reference
+	pulled   map[string]bool  // bases asked for with Pull
 	named    map[string]*source
 	engine   engine.Engine // nil until the first RUN
 	started  time.Time
@@ -155,7 +157,7 @@ func (b *Builder) open(req Request) (*session, error) {
 	}
 	return &session{
 		Builder: b, req: req, steps: steps, scratch: newScratch(b.Host.Dirs),
-		images: map[string]*tree{}, named: map[string]*source{}, started: time.Now().UTC(), warnings: map[string]bool{},
+		images: map[string]*tree{}, pulled: map[string]bool{}, named: map[string]*source{}, started: time.Now().UTC(), warnings: map[string]bool{},
 	}, nil
 }
 

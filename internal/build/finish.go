@@ -28,8 +28,12 @@ func (p *platformBuild) finish(ctx context.Context, s *stage) (Result, error) {
 	if p.req.Epoch != nil {
 		clampHistory(s.img.History, created)
 	}
+	arch := p.arch
+	if p.req.Implicit {
+		arch = s.arch
+	}
 	s.img.OS = "linux"
-	s.img.Architecture, s.img.Variant = s.arch.OCI()
+	s.img.Architecture, s.img.Variant = arch.OCI()
 	s.img.RootFS.Type = "layers"
 	s.img.RootFS.DiffIDs = make([]digest.Digest, 0, len(s.tree.layers))
 	manifest := v1.Manifest{Versioned: specs.Versioned{SchemaVersion: 2}, MediaType: v1.MediaTypeImageManifest, Layers: []v1.Descriptor{}}
@@ -56,8 +60,9 @@ func (p *platformBuild) finish(ctx context.Context, s *stage) (Result, error) {
 	if err != nil {
 		return Result{}, fmt.Errorf("write image manifest: %w", err)
 	}
-	rec := &oci.Record{Arch: s.arch, Manifest: data, Config: config}
-	return Result{Arch: s.arch, Record: rec, Image: &image.Image{Record: rec, Layers: blobs}}, nil
+	rec := &oci.Record{Arch: arch, Manifest: data, Config: config}
+	rec.AddOrigins(s.origins...)
+	return Result{Arch: arch, Record: rec, Image: &image.Image{Record: rec, Layers: blobs}}, nil
 }
 
 // clampHistory lets no time be later than SOURCE_DATE_EPOCH.

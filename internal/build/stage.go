@@ -13,6 +13,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"proot-distro/internal/dockerfile"
+	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
 )
 
@@ -26,7 +27,8 @@ type stage struct {
 	scope *dockerfile.Scope
 	ready bool
 
-	onBuild    int // instructions at the front that come from the base
+	origins    []oci.Ref // of layers: the bases
+	onBuild    int       // instructions at the front that come from the base
 	step       int
 	total      int       // of steps, for headers: FROM, RUN, COPY, ADD, WORKDIR
 	created    time.Time // of the newest layer
@@ -152,7 +154,7 @@ func (s *stage) fromStage(ctx context.Context) error {
 		return err
 	}
 	s.scope = base.scope.Child()
-	s.created, s.workdirSet = base.created, base.workdirSet
+	s.created, s.workdirSet, s.origins = base.created, base.workdirSet, base.origins
 	return nil
 }
 

@@ -31,11 +31,20 @@ func (r Result) Descriptor() v1.Descriptor {
 
 // Tag gives the results names in the cache of images.
 func (b *Builder) Tag(results []Result, tags []Tag) error {
+	index, err := Index(results)
+	if err != nil {
+		return err
+	}
 	for _, tag := range tags {
 		for _, r := range results {
 			rec := *r.Record
 			rec.ImageRef, rec.Repo = tag.Typed, tag.Ref.Repository
 			if err := b.Cache.Store(tag.Ref, &rec); err != nil {
+				return fmt.Errorf("store image %s: %w", tag.Typed, err)
+			}
+		}
+		if index != nil {
+			if err := b.Cache.StoreIndex(tag.Ref, index); err != nil {
 				return fmt.Errorf("store image %s: %w", tag.Typed, err)
 			}
 		}

@@ -33,6 +33,7 @@ func (a *App) buildRequest(cmd *cobra.Command, o buildOptions, dir string) (req 
 	if req.Platforms, err = buildPlatforms(o, h.Arch); err != nil {
 		return req, UsageErrorf(cmd, "%v", err)
 	}
+	req.Implicit = o.arch == "" && len(o.platforms) == 0
 	for _, step := range []func() error{
 		func() (err error) { req.Args, err = a.pairs("--build-arg", o.args, true); return err },
 		func() (err error) { req.Labels, err = a.pairs("--label", o.labels, false); return err },
