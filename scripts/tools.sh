@@ -6,7 +6,7 @@ set -euo pipefail
 # program=package; what a machine has already is not touched.
 demo=(mmdebstrap=mmdebstrap docker-registry=docker-registry proot=proot setpriv=util-linux)
 test=("${demo[@]}" skopeo=skopeo umoci=umoci qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
-	arch-test=arch-test xz=xz-utils zstd=zstd rsync=rsync bzip2=bzip2 zsh=zsh fish=fish man=man-db)
+	arch-test=arch-test xz=xz-utils zstd=zstd rsync=rsync bzip2=bzip2 zsh=zsh fish=fish man=man-db python3=python3)
 release=(qemu-aarch64-static=qemu-user-static)
 
 case ${1-} in
@@ -25,6 +25,8 @@ for pair in "${wanted[@]}"; do
 done
 # mmdebstrap checks signatures with these keys, also on Debian's relatives.
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ "$1" = release ] || packages+=(debian-archive-keyring)
+# The static busybox runs in root filesystems that hold nothing else; the other one has the same name.
+[ "$1" != test ] || [ -e /usr/share/doc/busybox-static ] || packages+=(busybox-static)
 # bash's completions are a library rather than a program.
 [ "$1" != test ] || [ -e /usr/share/bash-completion/bash_completion ] || packages+=(bash-completion)
 
