@@ -26,7 +26,7 @@ done
 # mmdebstrap checks signatures with these keys, also on Debian's relatives.
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ "$1" = release ] || packages+=(debian-archive-keyring)
 # The static busybox runs in root filesystems that hold nothing else; the other one has the same name.
-[ "$1" != test ] || [ -e /usr/share/doc/busybox-static ] || packages+=(busybox-static)
+[ "$1" != test ] || dpkg-query --show busybox-static >/dev/null 2>&1 || packages+=(busybox-static)
 # bash's completions are a library rather than a program.
 [ "$1" != test ] || [ -e /usr/share/bash-completion/bash_completion ] || packages+=(bash-completion)
 
