@@ -132,6 +132,11 @@ func (s *stage) runCommand(ctx context.Context, c *instructions.RunCommand, cmd 
 	if err != nil {
 		return e, err
 	}
+	if instructions.GetNetwork(c) == instructions.NetworkNone {
+		return e, &engine.Unsupported{
+			Engine: eng.Name(), Option: "RUN --network=none", Fix: "leave the option away, if the command may reach the network",
+		}
+	}
 	process, err := s.prepare(ctx, eng, &spec, place)
 	if err != nil {
 		return e, err

@@ -77,9 +77,9 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 	f.BoolVar(&o.noCache, "no-cache", false, "run every step, whatever the cache has")
 	f.BoolVar(&o.pull, "pull", false, "ask the registries for newer base images")
 	f.StringArrayVar(&o.labels, "label", nil, "add the label `K=V` to the image (repeatable)")
-	f.StringArrayVar(&o.secrets, "secret", nil, "give RUN --mount=type=secret a secret: `id=ID[,src=FILE|,env=VAR]` (repeatable)")
-	f.StringArrayVar(&o.ssh, "ssh", nil, "give RUN --mount=type=ssh an agent: `ID[=SOCKET]`, usually default (repeatable)")
-	f.StringArrayVar(&o.contexts, "build-context", nil, "let --from=NAME be a directory or an image: `NAME=PATH|docker-image://REF` (repeatable)")
+	f.StringArrayVar(&o.secrets, "secret", nil, "give RUN --mount=type=secret the secret `SECRET`: id=ID,src=FILE or id=ID,env=VARIABLE (repeatable)")
+	f.StringArrayVar(&o.ssh, "ssh", nil, "give RUN --mount=type=ssh the agent `ID[=SOCKET]`, as in default (repeatable)")
+	f.StringArrayVar(&o.contexts, "build-context", nil, "let --from=NAME mean the directory in `NAME=PATH`; an image is docker-image://REF (repeatable)")
 	f.StringVar(&o.iidFile, "iidfile", "", "write the image's ID to `FILE`")
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was built to `FILE`, as JSON")
 	f.StringVar(&o.progress, "progress", "auto", "show `HOW`: auto, plain (all output of RUN), tty (steps only) or quiet")
@@ -246,6 +246,5 @@ func (a *App) checkDockerfile(ctx context.Context, b *build.Builder, req build.R
 		a.UI.Infof("Check complete, no warnings found.")
 		return nil
 	}
-	return fmt.Errorf("%s found", count(int64(found), "mistake was", "mistakes were"))
+	return fmt.Errorf("the check has %s", count(int64(found), "warning", "warnings"))
 }
-
