@@ -1,7 +1,7 @@
-// Package compression reads compressed streams of any format that image layers
-// and rootfs archives come in.
+// Package compression reads and writes compressed streams of any format that image
+// layers and rootfs archives come in.
 //
-// The format is found from the bytes, never trusted from a name or media type.
+// Of what is read, the format is found from the bytes, never trusted from a name or media type.
 // Everything streams, memory is bounded whatever a header declares, and three
 // goroutines share the work: one reads (and, with a verifying source, hashes),
 // one decompresses, and the consumer does the rest.

@@ -1,0 +1,131 @@
+package compression
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+)
+
+// programs that compress better or faster than what we can do ourselves, most wanted
+// first. None is needed.
+var programs = []struct {
+	format Format
+	name   string
+	args   []string
+}{
+	{Bzip2, "lbzip2", []string{"-c"}},
+	{Bzip2, "bzip2", []string{"-c"}},
+	{XZ, "xz", []string{"-q", "-c", "-T0", "--format=xz"}},
+	{LZMA, "xz", []string{"-q", "-c", "--format=lzma"}},
+	{Zstd, "zstd", []string{"-q", "-c", "-T0"}},
+}
+
+// findProgram gives the path of a program for a format; it is empty when there is
+// none. The xz of busybox and toybox cannot compress, and their others are slow.
+func findProgram(f Format) (path string, args []string) {
+	for _, p := range programs {
+		if p.format != f {
+			continue
+		}
+		path, err := exec.LookPath(p.name)
+		if err != nil {
+			continue
+		}
+		real, err := filepath.EvalSymlinks(path)
+		if base := filepath.Base(real); err == nil && !strings.HasPrefix(base, "busybox") && !strings.HasPrefix(base, "toybox") {
+			return path, p.args
+		}
+	}
+	return "", nil
+}
+
+// program is a writer through another program, from its input to its output.
+type program struct {
+	cmd    *exec.Cmd
+	stdin  io.WriteCloser
+	sink   sink
+	stderr complaint
+	ended  bool
+	err    error // once it has ended
+}
+
+func startProgram(ctx context.Context, w io.Writer, path string, args []string) (*program, error) {
+	p := &program{cmd: exec.CommandContext(ctx, path, args...), sink: sink{w: w}}
+	p.cmd.Stdout, p.cmd.Stderr = &p.sink, &p.stderr
+	var err error
+	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
+		return nil, err
+	}
+	if err := p.cmd.Start(); err != nil {
+		return nil, fmt.Errorf("start %s: %w", filepath.Base(path), err)
+	}
+	return p, nil
+}
+
+func (p *program) Write(data []byte) (int, error) {
+	if p.ended {
+		return 0, p.err
+	}
+	n, err := p.stdin.Write(data)
+	if errors.Is(err, syscall.EPIPE) { // it has ended, and knows why
+		if endErr := p.end(); endErr != nil {
+			err = endErr
+		}
+		p.err = err
+	}
+	return n, err
+}
+
+func (p *program) Close() error {
+	if p.ended {
+		return p.err
+	}
+	return p.end()
+}
+
+// end waits for the program. Why its output could not be written explains more
+// than how it ended of that.
+func (p *program) end() error {
+	p.ended = true
+	_ = p.stdin.Close() // Wait tells what is wrong
+	p.err = p.cmd.Wait()
+	name := filepath.Base(p.cmd.Path)
+	switch {
+	case p.sink.err != nil:
+		p.err = p.sink.err
+	case p.err != nil && len(p.stderr.text) > 0:
+		p.err = fmt.Errorf("compress with %s: %s", name, bytes.TrimSpace(p.stderr.text))
+	case p.err != nil:
+		p.err = fmt.Errorf("compress with %s: %w", name, p.err)
+	}
+	return p.err
+}
+
+// sink remembers the first error of a writer.
+type sink struct {
+	w   io.Writer
+	err error
+}
+
+func (s *sink) Write(data []byte) (int, error) {
+	n, err := s.w.Write(data)
+	if s.err == nil {
+		s.err = err
+	}
+	return n, err
+}
+
+// complaint keeps the beginning of what a program says.
+type complaint struct{ text []byte }
+
+func (c *complaint) Write(data []byte) (int, error) {
+	const limit = 300
+	c.text = append(c.text, data[:min(len(data), limit-len(c.text))]...)
+	return len(data), nil
+}
