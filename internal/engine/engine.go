@@ -3,7 +3,8 @@
 //
 // A Spec is plain data and says nothing of proot or of namespaces. Each
 // subpackage is one way to serve it. An engine never ignores a field of a Spec
-// silently: what it cannot do is an [Unsupported] error.
+// silently: what it cannot do is an [Unsupported] error. The [Features] alone are
+// defaults, which an engine gives as far as it has them.
 package engine
 
 import (
@@ -42,12 +43,34 @@ type Spec struct {
 	// Emulator is the host path of a user-mode emulator; empty when the CPU
 	// runs the guest itself.
 	Emulator string
+
+	Features Features
+}
+
+// Features make up for what the kernels and policies of Android lack. Nobody asked
+// for them, so an engine leaves out those that it does not have, and those that its
+// kernel does itself.
+type Features struct {
+	// HardLinks stands symbolic links in for hard ones (see package l2s); LinkDir is the
+	// host path of the directory that keeps the files.
+	HardLinks bool
+	LinkDir   string
+	// LinkSizes lets lstat(2) tell the sizes of link targets as the guest sees them.
+	LinkSizes bool
+	// SysVIPC serves the calls of sysvipc(7).
+	SysVIPC bool
+	// KillOnExit ends what the command left in the background.
+	KillOnExit bool
+	// Uname lets uname(2) tell of a recent kernel, and of "localhost", where Spec does
+	// not say otherwise.
+	Uname bool
 }
 
 // User is the identity that the guest sees.
 type User struct {
 	UID, GID int
 	Groups   []int // supplementary
+	Real     bool  // nothing is pretended: the guest has the identity of this process
 }
 
 // Bind makes a host path visible in the guest.
@@ -55,6 +78,8 @@ type Bind struct {
 	Source   string // host path, absolute
 	Target   string // guest path, absolute
 	ReadOnly bool
+	// Pending says that the source is made right before the process starts.
+	Pending bool
 }
 
 // Stdio is where a child's streams go. Nil means /dev/null.

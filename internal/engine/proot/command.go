@@ -16,12 +16,20 @@ var passed = []string{
 	"PROOT_DONT_POLLUTE_ROOTFS", "PROOT_FORCE_KOMPAT",
 }
 
-func (e *Engine) forwarded() []string {
+// linkOption is known to Termux's fork only.
+const linkOption = "--link2symlink"
+
+// settings are proot's own variables: what this program was given, and what s needs.
+func (e *Engine) settings(s engine.Spec) []string {
 	var env []string
 	for _, name := range passed {
 		if value := e.getenv(name); value != "" {
 			env = append(env, name+"="+value)
 		}
+	}
+	if s.Features.HardLinks && e.probe.has(linkOption) {
+		// Where it is not told, each proot decides for itself by what it finds.
+		env = append(env, "PROOT_L2S_DIR="+s.Features.LinkDir)
 	}
 	return env
 }
@@ -31,18 +39,19 @@ func (e *Engine) options(s engine.Spec) ([]string, error) {
 	if err := e.checkEnv(s.Env); err != nil {
 		return nil, err
 	}
-	if s.RedirectPorts && !e.probe.has("-p") {
-		return nil, e.unsupported("--redirect-ports", "let the service listen on a port above 1023")
+	uname, err := e.uname(s)
+	if err != nil {
+		return nil, err
 	}
-	if s.Hostname != "" {
-		return nil, e.unsupported("--hostname", "leave it away; the container has the host's name")
+	options := append(e.extensions(s.Features), uname...)
+	if !s.User.Real {
+		options = append(options, fmt.Sprintf("--change-id=%d:%d", s.User.UID, s.User.GID))
 	}
-	options := []string{
-		fmt.Sprintf("--change-id=%d:%d", s.User.UID, s.User.GID),
-		"--rootfs=" + s.Rootfs,
-		"--cwd=" + s.WorkDir,
+	options = append(options,
+		"--rootfs="+s.Rootfs,
+		"--cwd="+s.WorkDir,
 		"--bind=/dev", "--bind=/proc", "--bind=/sys",
-	}
+	)
 	for _, b := range s.Binds {
 		value, err := e.bind(b)
 		if err != nil {
@@ -56,16 +65,33 @@ func (e *Engine) options(s engine.Spec) ([]string, error) {
 		}
 		options = append(options, "--qemu="+s.Emulator)
 	}
-	if s.KernelRelease != "" {
-		if !e.probe.KernelRelease {
-			return nil, e.unsupported("--kernel", "its emulation breaks programs of glibc 2.33 and newer; install proot 5.2 or newer, or leave it away")
-		}
-		options = append(options, "--kernel-release="+s.KernelRelease)
-	}
 	if s.RedirectPorts {
+		if !e.probe.has("-p") {
+			return nil, e.unsupported("--redirect-ports", "let the service listen on a port above 1023")
+		}
 		options = append(options, "-p")
 	}
 	return append(options, e.verbosity()), nil
+}
+
+// extensions are the options for those features that this proot has.
+func (e *Engine) extensions(f engine.Features) []string {
+	var options []string
+	for _, o := range []struct {
+		wanted bool
+		name   string
+	}{
+		{f.KillOnExit, "--kill-on-exit"}, {f.HardLinks, linkOption}, {f.SysVIPC, "--sysvipc"}, {f.LinkSizes, "-L"},
+	} {
+		if o.wanted && e.probe.has(o.name) {
+			options = append(options, o.name)
+		}
+	}
+	if f.HardLinks && !e.probe.has(linkOption) {
+		e.report.Warnf("proot %s does not emulate hard links, which Android forbids, so package managers will fail: "+
+			"install Termux's own (pkg install proot) and do not set PD_PROOT_BIN", e.probe.Version)
+	}
+	return options
 }
 
 // verbosity silences what proot says about every process that a signal kills.
@@ -81,17 +107,21 @@ func (e *Engine) verbosity() string {
 // bind spells a bind as proot reads it, which has no quoting.
 func (e *Engine) bind(b engine.Bind) (string, error) {
 	name := "the bind of " + b.Source + " at " + b.Target
-	switch _, err := os.Stat(b.Source); {
-	case errors.Is(err, fs.ErrNotExist):
-		return "", fmt.Errorf("cannot bind %s: it does not exist on the host", b.Source)
-	case err != nil:
-		return "", fmt.Errorf("cannot bind %s: %w", b.Source, errors.Unwrap(err))
+	switch {
 	case b.ReadOnly:
 		return "", e.unsupported(name+" read-only", "leave :ro away, or make the source read-only on the host")
 	case strings.Contains(b.Source+b.Target, ":"):
 		return "", e.unsupported(name, "it has a colon in its path; rename it, or bind a directory above it")
 	case strings.HasSuffix(b.Target, "!"):
 		return "", e.unsupported(name, "its path ends in an exclamation mark; bind it under another name")
+	case b.Pending:
+		return b.Source + ":" + b.Target, nil
+	}
+	switch _, err := os.Stat(b.Source); {
+	case errors.Is(err, fs.ErrNotExist):
+		return "", fmt.Errorf("cannot bind %s: it does not exist on the host", b.Source)
+	case err != nil:
+		return "", fmt.Errorf("cannot bind %s: %w", b.Source, errors.Unwrap(err))
 	}
 	return b.Source + ":" + b.Target, nil
 }

@@ -6,12 +6,17 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
+	"strings"
 	"testing"
 
 	"github.com/google/go-cmp/cmp"
+	"github.com/google/go-cmp/cmp/cmpopts"
+	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/engine"
 	"proot-distro/internal/platform"
+	"proot-distro/internal/report"
 )
 
 // modern is an engine whose proot can do all that a Spec may ask for.
@@ -46,7 +51,6 @@ func TestOptions(t *testing.T) {
 		{"binds", with(func(s *engine.Spec) { s.Binds = []engine.Bind{{Source: dir, Target: "/a b"}} }),
 			[]string{"--bind=" + dir + ":/a b", "--verbose=-1"}},
 		{"emulator", with(func(s *engine.Spec) { s.Emulator = "/usr/bin/qemu-arm" }), []string{"--qemu=/usr/bin/qemu-arm", "--verbose=-1"}},
-		{"kernel", with(func(s *engine.Spec) { s.KernelRelease = "6.1.0" }), []string{"--kernel-release=6.1.0", "--verbose=-1"}},
 		{"ports", with(func(s *engine.Spec) { s.RedirectPorts = true }), []string{"-p", "--verbose=-1"}},
 	}
 	for _, tt := range tests {
@@ -57,6 +61,86 @@ func TestOptions(t *testing.T) {
 		if diff := cmp.Diff(append(append([]string{}, common...), tt.want...), got); diff != "" {
 			t.Errorf("%s (-want +got):\n%s", tt.name, diff)
 		}
+	}
+}
+
+// fork is an engine with Termux's proot.
+func fork() *Engine {
+	e := modern()
+	e.probe.Options = append(e.probe.Options, "--link2symlink", "--sysvipc", "--kill-on-exit", "-L", "-H")
+	e.probe.KernelRelease = false // its own emulation is not that of the probe
+	return e
+}
+
+const androidUname = `--kernel-release=\Linux\localhost\6.17.0-PRoot-Distro\#1 SMP PREEMPT_DYNAMIC Fri, 10 Oct 2025 00:00:00 +0000\armv7l\localdomain\-1\`
+
+func TestFeatures(t *testing.T) {
+	all := engine.Features{HardLinks: true, LinkDir: "/r/.l2s", LinkSizes: true, SysVIPC: true, KillOnExit: true, Uname: true}
+	base := engine.Spec{Container: "box", Rootfs: "/r", WorkDir: "/", Argv: []string{"/bin/sh"}, Arch: platform.ARM}
+	with := func(change func(*engine.Spec)) engine.Spec {
+		s := base
+		s.Features = all
+		change(&s)
+		return s
+	}
+	tests := []struct {
+		name     string
+		engine   *Engine
+		spec     engine.Spec
+		want     []string // what stands before --rootfs
+		settings []string
+		warning  string
+	}{
+		{"none", fork(), base, []string{"--change-id=0:0"}, nil, ""},
+		{"all", fork(), with(func(*engine.Spec) {}),
+			[]string{"--kill-on-exit", "--link2symlink", "--sysvipc", "-L", androidUname, "--change-id=0:0"}, []string{"PROOT_L2S_DIR=/r/.l2s"}, ""},
+		{"real identity", fork(), with(func(s *engine.Spec) { s.User.Real, s.Features = true, engine.Features{} }), nil, nil, ""},
+		{"wishes over defaults", fork(), with(func(s *engine.Spec) { s.Hostname, s.KernelRelease = "h", "5.4.0" }),
+			[]string{"--kill-on-exit", "--link2symlink", "--sysvipc", "-L",
+				strings.NewReplacer("localhost", "h", "6.17.0-PRoot-Distro", "5.4.0").Replace(androidUname), "--change-id=0:0"},
+			[]string{"PROOT_L2S_DIR=/r/.l2s"}, ""},
+		{"a proot that has none", old(), with(func(*engine.Spec) {}), []string{"--change-id=0:0"}, nil, "does not emulate hard links"},
+		{"a proot that has the release", modern(), with(func(s *engine.Spec) { s.Features.HardLinks = false }),
+			[]string{"--kernel-release=6.17.0-PRoot-Distro", "--change-id=0:0"}, nil, ""},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			rec := &recorder{Reporter: report.Discard}
+			tt.engine.report = rec
+			got, err := tt.engine.options(tt.spec)
+			must(t, err)
+			got = got[:slices.IndexFunc(got, func(o string) bool { return strings.HasPrefix(o, "--rootfs=") })]
+			if diff := cmp.Diff(tt.want, got, cmpopts.EquateEmpty()); diff != "" {
+				t.Errorf("options (-want +got):\n%s", diff)
+			}
+			if diff := cmp.Diff(tt.settings, tt.engine.settings(tt.spec)); diff != "" {
+				t.Errorf("settings (-want +got):\n%s", diff)
+			}
+			if warned := strings.Join(rec.warnings, "\n"); (warned == "") != (tt.warning == "") || !strings.Contains(warned, tt.warning) {
+				t.Errorf("warned %q, want %q", warned, tt.warning)
+			}
+		})
+	}
+}
+
+// Without the feature, the rest of uname(2) is this machine's.
+func TestHostnameAlone(t *testing.T) {
+	var uts unix.Utsname
+	must(t, unix.Uname(&uts))
+	got, err := fork().uname(engine.Spec{Hostname: "elsewhere", Arch: platform.AArch64})
+	must(t, err)
+	want := `--kernel-release=\Linux\elsewhere\` + unix.ByteSliceToString(uts.Release[:]) + `\` +
+		unix.ByteSliceToString(uts.Version[:]) + `\aarch64\localdomain\-1\`
+	if len(got) != 1 || got[0] != want {
+		t.Errorf("%q, want %q", got, want)
+	}
+}
+
+func TestPendingBindNeedNotExist(t *testing.T) {
+	dir := t.TempDir()
+	got, err := modern().bind(engine.Bind{Source: dir + "/later", Target: "/dev/shm", Pending: true})
+	if err != nil || got != dir+"/later:/dev/shm" {
+		t.Errorf("%q, %v", got, err)
 	}
 }
 

@@ -14,18 +14,14 @@ import (
 type Config struct {
 	Host     *host.Host
 	Reporter report.Reporter
-	Features Features
 }
-
-// Features are abilities of some proots that a Spec does not ask for. There are
-// none on a regular host.
-type Features struct{}
 
 // Engine is one proot binary and what it can do. It implements [engine.Engine].
 type Engine struct {
 	bin    string
 	probe  probe
 	getenv func(string) string
+	report report.Reporter
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -49,7 +45,7 @@ func New(c Config) (*Engine, error) {
 	known := memory{c.Host.Dirs}
 	p, ok := known.recall(id)
 	if !ok {
-		if p, err = run(bin, c.Host.Arch, []string{os.TempDir(), c.Host.Dirs.Cache}); err != nil {
+		if p, err = run(bin, c.Host.Arch, scratchPlaces(c.Host)); err != nil {
 			return nil, fmt.Errorf("proot cannot be used: %w", err)
 		}
 	}
@@ -63,7 +59,7 @@ func New(c Config) (*Engine, error) {
 	if !ok || warn {
 		known.remember(id, p)
 	}
-	return &Engine{bin: bin, probe: p, getenv: c.Host.Getenv}, nil
+	return &Engine{bin: bin, probe: p, getenv: c.Host.Getenv, report: c.Reporter}, nil
 }
 
 // Name implements [engine.Engine].
@@ -88,7 +84,7 @@ func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
 		bin:     e.bin,
 		options: options,
 		command: s.Argv,
-		env:     append(e.forwarded(), s.Env...),
+		env:     append(e.settings(s), s.Env...),
 		shell:   s.Shell,
 	}
 	if e.probe.CanFilter {

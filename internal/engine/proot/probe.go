@@ -40,6 +40,10 @@ type probe struct {
 // alone ("-p"); "-p string" is another option.
 func (p probe) has(option string) bool { return slices.Contains(p.Options, option) }
 
+// wholeUname reports whether proot is Termux's fork, which takes all fields of uname(2)
+// as the value of --kernel-release.
+func (p probe) wholeUname() bool { return p.has(linkOption) }
+
 // identity is what a remembered probe holds for: file and kernel.
 type identity struct {
 	Path   string `json:"path"`
@@ -187,6 +191,16 @@ func parseHelp(text string) []string {
 		}
 	}
 	return options
+}
+
+// scratchPlaces are the directories that may serve for a probe. On Termux the system
+// has no place for temporary files.
+func scratchPlaces(h *host.Host) []string {
+	places := []string{os.TempDir(), h.Dirs.Cache, h.Dirs.Runtime}
+	if h.Termux {
+		places = append([]string{filepath.Join(h.Prefix, "tmp")}, places...)
+	}
+	return places
 }
 
 // scratchDir makes a directory in the first of several places that allows it.
