@@ -21,6 +21,7 @@ import (
 // sessionOptions are the options of login and run.
 type sessionOptions struct {
 	wishes      session.Options
+	engine      string
 	emulator    string
 	getProotCmd bool
 	detach      bool
@@ -41,6 +42,7 @@ func (a *App) sessionFlags(cmd *cobra.Command, o *sessionOptions) {
 	f.BoolVarP(&w.RedirectPorts, "redirect-ports", "P", false, "move privileged ports up: 22 becomes 2022, 80 becomes 2080")
 	f.BoolVar(&w.SharedHome, "shared-home", false, "see the host's home directory in place of the user's")
 	f.StringArrayVarP(&w.Binds, "bind", "b", nil, "make the host's `SRC[:DST]` visible in the container (repeatable)")
+	f.StringVar(&o.engine, "engine", "", "run it with `ENGINE`: native (namespaces of the kernel), proot, or auto (default proot)")
 	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
 	f.StringVar(&w.Kernel, "kernel", "", "let uname -r say `STRING`")
 	f.StringVar(&w.Hostname, "hostname", "", "let the hostname be `STRING`")
@@ -90,17 +92,12 @@ func (a *App) startSession(c *container.Container, req sessionRequest) error {
 	if err != nil {
 		return err
 	}
-	eng, err := proot.New(proot.Config{Host: h, Reporter: a.UI})
-	if err != nil {
-		return err
-	}
-	process, err := eng.Prepare(spec)
-	if err != nil {
-		return err
-	}
 	if req.options.getProotCmd {
-		a.UI.Print(process.(*proot.Process).CommandLine() + "\n")
-		return nil
+		return a.printProotCommand(h, spec, req.options.engine)
+	}
+	process, engineName, err := a.prepareProcess(h, spec, req.options.engine)
+	if err != nil {
+		return err
 	}
 	if err := s.Prepare(spec); err != nil {
 		return err
@@ -110,7 +107,7 @@ func (a *App) startSession(c *container.Container, req sessionRequest) error {
 		return a.detach()
 	}
 	return a.become(c, process, container.Session{
-		PID: os.Getpid(), Container: c.Name, Command: spec.Argv, Engine: eng.Name(), Arch: spec.Arch,
+		PID: os.Getpid(), Container: c.Name, Command: spec.Argv, Engine: engineName, Arch: spec.Arch,
 		User: userName(spec), Started: time.Now(), Detached: detached,
 	})
 }

@@ -1,0 +1,29 @@
+// Package native serves an [engine.Spec] with the kernel's own means: namespaces for
+// users, mounts, processes, hostname and IPC, as an ordinary user or as root, without
+// any other program.
+//
+// # Processes
+//
+// This process stays behind as the parent and forwards signals. Its child, the
+// supervisor, is the first process of the pid namespace: it builds the guest's mounts,
+// forks the guest's first process, reaps, and exits with that one's status, and the
+// kernel kills whatever is left. It is no Go program any more but a list of system
+// calls, prepared before the fork (see fork.go, plan.go). It dies with its parent.
+// It is not dumpable, so guests can neither trace it nor reach the descriptors and
+// the program file of the host that it has open.
+//
+// # Identity
+//
+// For an ordinary user the namespace has one user and one group: root, who is the
+// caller outside. All files stay the caller's own, as they do under proot. What root
+// would do with other IDs succeeds without effect, by a seccomp filter; so package
+// managers work, but `su user` stays root. Another user of the guest is root
+// under another number, in a user namespace inside. Supplementary groups cannot be
+// had. For real root all IDs are themselves.
+//
+// # What holds guests
+//
+// Files and processes of the host are out of sight, apart from binds. The capability
+// bounding set is that of Docker, so that guests cannot undo read-only mounts.
+// The network is the host's, abstract sockets included.
+package native

@@ -1,0 +1,88 @@
+package native
+
+import (
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+
+	"proot-distro/internal/engine"
+	"proot-distro/internal/l2s"
+	"proot-distro/internal/rootfs"
+)
+
+// name is what --engine calls this engine.
+const name = "native"
+
+// ErrUnavailable says that this machine does not let the engine work.
+var ErrUnavailable = errors.New("the native engine cannot be used on this machine")
+
+// Engine is what this machine's kernel allows. It implements [engine.Engine].
+type Engine struct {
+	features features
+}
+
+var _ engine.Engine = (*Engine)(nil)
+
+// New finds out by trial whether namespaces can be used. Its error is
+// [ErrUnavailable], mostly with a [*StepError].
+func New() (*Engine, error) {
+	f, err := probe()
+	if err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrUnavailable, err)
+	}
+	return &Engine{features: f}, nil
+}
+
+// Name implements [engine.Engine].
+func (e *Engine) Name() string { return name }
+
+// Prepare implements [engine.Engine].
+func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
+	for _, o := range []struct {
+		wanted      bool
+		option, fix string
+	}{
+		{s.KernelRelease != "", "--kernel", "take proot with --engine proot"},
+		{s.RedirectPorts, "--redirect-ports", "take proot with --engine proot, or let the service listen on a port above 1023"},
+		{s.User.Real, "sessions with the host's own identity", "take proot with --engine proot"},
+		{s.Emulator != "", "programs of another architecture (" + string(s.Arch) + ")", "take proot with --engine proot"},
+	} {
+		if o.wanted {
+			return nil, &engine.Unsupported{Engine: "the native engine", Option: o.option, Fix: o.fix}
+		}
+	}
+	for _, b := range s.Binds {
+		if b.Pending {
+			continue
+		}
+		switch _, err := os.Stat(b.Source); {
+		case errors.Is(err, fs.ErrNotExist):
+			return nil, fmt.Errorf("cannot bind %s: it does not exist on the host", b.Source)
+		case err != nil:
+			return nil, fmt.Errorf("cannot bind %s: %w", b.Source, errors.Unwrap(err))
+		}
+	}
+	maps, err := newIDMaps()
+	if err != nil {
+		return nil, err
+	}
+	p := &Process{spec: s, maps: maps, features: e.features}
+	return p, p.lookAround()
+}
+
+// lookAround learns what the rootfs has that decides about mounts.
+func (p *Process) lookAround() error {
+	root, err := rootfs.Open(p.spec.Rootfs, rootfs.GuestLinks)
+	if err != nil {
+		return fmt.Errorf("open the root filesystem: %w", err)
+	}
+	defer root.Close()
+	if info, err := root.Stat(aptDir); err == nil && info.Mode.IsDir() {
+		p.apt = p.maps.single && p.spec.User.UID == 0
+	}
+	if info, err := root.Lstat(l2s.Dir); err == nil && info.Mode.IsDir() {
+		p.links = true
+	}
+	return nil
+}

@@ -1,0 +1,95 @@
+package native
+
+import (
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/seccomp"
+)
+
+// faked are the calls that need more than one user ID. The filter answers them with
+// success and does nothing: a file keeps its owner, a process its user. Package
+// managers are content with that ("zero-consistency root emulation").
+//
+// Columns: x86_64, i386, arm, aarch64, riscv64.
+var faked = map[string]seccomp.Numbers{
+	"chown":       {92, 182, 182, 0, 0},
+	"chown32":     {0, 212, 212, 0, 0},
+	"fchown":      {93, 95, 95, 55, 55},
+	"fchown32":    {0, 207, 207, 0, 0},
+	"lchown":      {94, 16, 16, 0, 0},
+	"lchown32":    {0, 198, 198, 0, 0},
+	"fchownat":    {260, 298, 325, 54, 54},
+	"setuid":      {105, 23, 23, 146, 146},
+	"setuid32":    {0, 213, 213, 0, 0},
+	"setgid":      {106, 46, 46, 144, 144},
+	"setgid32":    {0, 214, 214, 0, 0},
+	"setreuid":    {113, 70, 70, 145, 145},
+	"setreuid32":  {0, 203, 203, 0, 0},
+	"setregid":    {114, 71, 71, 143, 143},
+	"setregid32":  {0, 204, 204, 0, 0},
+	"setresuid":   {117, 164, 164, 147, 147},
+	"setresuid32": {0, 208, 208, 0, 0},
+	"setresgid":   {119, 170, 170, 149, 149},
+	"setresgid32": {0, 210, 210, 0, 0},
+	"setfsuid":    {122, 138, 138, 151, 151},
+	"setfsuid32":  {0, 215, 215, 0, 0},
+	"setfsgid":    {123, 139, 139, 152, 152},
+	"setfsgid32":  {0, 216, 216, 0, 0},
+	"setgroups":   {116, 81, 81, 159, 159},
+	"setgroups32": {0, 206, 206, 0, 0},
+	"capset":      {126, 185, 185, 91, 91},
+}
+
+// Calls that are faked, refused or passed to the supervisor by their arguments.
+var (
+	callMknod   = seccomp.Numbers{133, 14, 14, 0, 0}
+	callMknodat = seccomp.Numbers{259, 297, 324, 33, 33}
+	callIoctl   = seccomp.Numbers{16, 54, 54, 29, 29}
+	callUname   = seccomp.Numbers{63, 122, 122, 160, 160}
+	callBind    = seccomp.Numbers{49, 361, 282, 200, 200}
+)
+
+// ioctls by which a program types into the terminal of whoever started it.
+const (
+	ioctlTIOCSTI   = 0x5412
+	ioctlTIOCLINUX = 0x541c
+)
+
+// emulation says what a filter does.
+type emulation struct {
+	fakeRoot bool // success for faked
+	uname    bool // uname(2) goes to the supervisor
+	bind     bool // bind(2) goes to the supervisor
+}
+
+// notifies reports whether the filter needs a supervisor.
+func (e emulation) notifies() bool { return e.uname || e.bind }
+
+func (e emulation) filter() []unix.SockFilter {
+	rules := []seccomp.Rule{
+		{Call: callIoctl, Action: seccomp.Errno(unix.EPERM), Where: argument(1, ^uint32(0), ioctlTIOCSTI)},
+		{Call: callIoctl, Action: seccomp.Errno(unix.EPERM), Where: argument(1, ^uint32(0), ioctlTIOCLINUX)},
+	}
+	if e.uname {
+		rules = append(rules, seccomp.Rule{Call: callUname, Action: seccomp.Notify})
+	}
+	if e.bind {
+		rules = append(rules, seccomp.Rule{Call: callBind, Action: seccomp.Notify})
+	}
+	if e.fakeRoot {
+		for _, numbers := range faked {
+			rules = append(rules, seccomp.Rule{Call: numbers, Action: seccomp.Errno(0)})
+		}
+		// Only devices need privileges; a FIFO is made as always.
+		for _, kind := range []uint32{unix.S_IFCHR, unix.S_IFBLK} {
+			rules = append(rules,
+				seccomp.Rule{Call: callMknod, Action: seccomp.Errno(0), Where: argument(1, unix.S_IFMT, kind)},
+				seccomp.Rule{Call: callMknodat, Action: seccomp.Errno(0), Where: argument(2, unix.S_IFMT, kind)})
+		}
+	}
+	return seccomp.Program(rules, seccomp.Errno(unix.ENOSYS))
+}
+
+func argument(index int, mask, value uint32) *seccomp.Argument {
+	return &seccomp.Argument{Index: index, Mask: mask, Value: value}
+}

@@ -1,0 +1,137 @@
+package native
+
+import (
+	"os"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/engine"
+)
+
+// keptCapabilities are the 14 that Docker gives to containers. Without
+// CAP_SYS_ADMIN a guest cannot undo read-only mounts and masks.
+const keptCapabilities uint64 = 1<<unix.CAP_CHOWN | 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FSETID | 1<<unix.CAP_FOWNER |
+	1<<unix.CAP_MKNOD | 1<<unix.CAP_NET_RAW | 1<<unix.CAP_SETGID | 1<<unix.CAP_SETUID | 1<<unix.CAP_SETFCAP |
+	1<<unix.CAP_SETPCAP | 1<<unix.CAP_NET_BIND_SERVICE | 1<<unix.CAP_SYS_CHROOT | 1<<unix.CAP_KILL | 1<<unix.CAP_AUDIT_WRITE
+
+// maxCapability is the highest number that capabilities(7) have room for.
+const maxCapability = 63
+
+// A guestProcess is what becomes of the forked process that is to be the guest's.
+type guestProcess struct {
+	spec   engine.Spec
+	single bool // the user namespace has root only
+	emulation
+	stdio   [3]int // descriptors; -1 to keep the inherited one
+	channel int    // where the listener of the filter goes
+	umask   *call  // nil, or the call that returned the caller's umask
+}
+
+// plan makes it the user of the spec, cuts its powers and executes the program. The
+// order matters: dropping capabilities from the bounding set and installing a filter
+// both need capabilities, which the filter or execve(2) then take away.
+func (g guestProcess) plan() plan {
+	var p plan
+	p.step("start the guest's process")
+	p.do(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
+	p.do(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0) // its files in /proc are its own again
+	if g.umask != nil {
+		p.do(unix.SYS_UMASK, g.umask)
+	}
+	for i, fd := range g.stdio {
+		if fd >= 0 {
+			p.do(unix.SYS_DUP3, fd, i, 0)
+		}
+	}
+	restoreFileLimit(&p)
+	p.attempt(0, unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)
+	if g.spec.Emulator == "" && g.spec.Arch != g.spec.HostArch {
+		p.attempt(0, unix.SYS_PERSONALITY, perLinux32) // uname -m speaks of a 32-bit machine
+	}
+	user := g.spec.User
+	if g.single && (user.UID != 0 || user.GID != 0) {
+		p.step("become user %d, group %d", user.UID, user.GID)
+		becomeSingle(&p, user.UID, user.GID)
+	}
+	p.step("restrict capabilities")
+	for c := range maxCapability + 1 {
+		if keptCapabilities&(1<<c) == 0 {
+			p.attempt(0, unix.SYS_PRCTL, unix.PR_CAPBSET_DROP, c)
+		}
+	}
+	p.attempt(0, unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
+	g.install(&p)
+	if !g.single {
+		p.step("become user %d, group %d", user.UID, user.GID)
+		become(&p, user)
+	}
+	p.step("enter the work directory %s", g.spec.WorkDir)
+	p.do(unix.SYS_CHDIR, g.spec.WorkDir)
+	p.step("close files")
+	p.do(unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)>>1), unix.CLOSE_RANGE_CLOEXEC)
+	p.step("run %s", g.spec.Argv[0])
+	p.do(unix.SYS_EXECVE, g.spec.Argv[0], p.strings(g.spec.Argv), p.strings(g.spec.Env))
+	return p
+}
+
+// install adds the seccomp filter, and the sending of its listener.
+func (g guestProcess) install(p *plan) {
+	p.step("install the seccomp filter")
+	filter := g.filter()
+	program := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	flags := 0
+	if g.notifies() {
+		flags = unix.SECCOMP_FILTER_FLAG_NEW_LISTENER
+	}
+	listener := p.do(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, flags, unsafe.Pointer(program))
+	if !g.notifies() {
+		return
+	}
+	// struct msghdr with SCM_RIGHTS: the kernel gives the listener to us alone.
+	rights := &struct {
+		header unix.Cmsghdr
+		fd     int32
+	}{fd: -1}
+	rights.header.Level, rights.header.Type = unix.SOL_SOCKET, unix.SCM_RIGHTS
+	rights.header.SetLen(unix.CmsgLen(4))
+	listener.copyTo = &rights.fd
+	text := new(byte)
+	vector := &unix.Iovec{Base: text}
+	vector.SetLen(1)
+	message := &unix.Msghdr{Iov: vector, Control: (*byte)(unsafe.Pointer(rights))}
+	message.SetIovlen(1)
+	message.SetControllen(unix.CmsgLen(4))
+	p.do(unix.SYS_SENDMSG, g.channel, unsafe.Pointer(message), 0)
+}
+
+// become takes on a user where all IDs exist.
+func become(p *plan, u engine.User) {
+	groups := make([]uint32, 0, len(u.Groups)+1)
+	for _, id := range u.Groups {
+		groups = append(groups, uint32(id))
+	}
+	list := append(groups, 0) // never empty, so that it has an address
+	p.do(sysSetgroups, len(groups), unsafe.Pointer(&list[0]))
+	p.do(sysSetresgid, u.GID, u.GID, u.GID)
+	p.do(sysSetresuid, u.UID, u.UID, u.UID)
+}
+
+// perLinux32 is PER_LINUX32 of personality(2).
+const perLinux32 = 0x0008
+
+// restoreFileLimit undoes what Go's runtime does to every program: it raises the
+// soft limit of open files, which makes programs slow that close all possible
+// files, and breaks those that use select(2). What our own parent has is what we got.
+func restoreFileLimit(p *plan) {
+	var own, parent unix.Rlimit
+	if unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &own) != nil {
+		return
+	}
+	if err := unix.Prlimit(os.Getppid(), unix.RLIMIT_NOFILE, nil, &parent); err != nil || parent.Cur > own.Max {
+		const usual = 1024
+		parent.Cur = min(usual, own.Max)
+	}
+	limit := &unix.Rlimit{Cur: parent.Cur, Max: own.Max}
+	p.attempt(0, unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, unsafe.Pointer(limit), 0)
+}

@@ -1,0 +1,92 @@
+package native
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"strconv"
+	"strings"
+
+	"golang.org/x/sys/unix"
+)
+
+// idMaps are the user and group IDs of a new user namespace, as user_namespaces(7)
+// has them in uid_map and gid_map.
+type idMaps struct {
+	uids, gids string
+	// single says that only ID 0 exists: other IDs cannot be taken on, and
+	// setgroups(2) is forbidden.
+	single bool
+}
+
+// newIDMaps maps the calling user to root and nobody else. For real root all IDs
+// stay what they are.
+func newIDMaps() (*idMaps, error) {
+	uid, gid := os.Geteuid(), os.Getegid()
+	if uid != 0 {
+		return &idMaps{uids: fmt.Sprintf("0 %d 1\n", uid), gids: fmt.Sprintf("0 %d 1\n", gid), single: true}, nil
+	}
+	uids, nuids, err := identity("/proc/self/uid_map")
+	if err != nil {
+		return nil, err
+	}
+	gids, _, err := identity("/proc/self/gid_map")
+	if err != nil {
+		return nil, err
+	}
+	return &idMaps{uids: uids, gids: gids, single: nuids == 1}, nil
+}
+
+// mapsOf tells how the user namespace of a running process is mapped.
+func mapsOf(pid int) (*idMaps, error) {
+	_, n, err := identity(procPath(pid, "uid_map"))
+	if err != nil {
+		return nil, err
+	}
+	return &idMaps{single: n == 1}, nil
+}
+
+// identity reads a map and returns one from each ID that it has to itself, and how
+// many these are.
+func identity(file string) (text string, ids uint64, err error) {
+	data, err := os.ReadFile(file)
+	if err != nil {
+		return "", 0, fmt.Errorf("read %s: %w", file, err)
+	}
+	for line := range strings.Lines(string(data)) {
+		var first, outer, count uint64
+		if _, err := fmt.Sscan(line, &first, &outer, &count); err != nil {
+			return "", 0, fmt.Errorf("read %s: strange line %q", file, line)
+		}
+		text += fmt.Sprintf("%d %d %d\n", first, first, count)
+		ids += count
+	}
+	return text, ids, nil
+}
+
+// write sets the maps of a process that waits for it in a new user namespace.
+func (m *idMaps) write(pid int) error {
+	files := []struct{ name, text string }{{"uid_map", m.uids}, {"gid_map", m.gids}}
+	if m.single {
+		// Without privileges, groups can be mapped only where none can be dropped.
+		files = append(files[:1:1], struct{ name, text string }{"setgroups", "deny"}, files[1])
+	}
+	for _, f := range files {
+		if err := os.WriteFile(procPath(pid, f.name), []byte(f.text), 0); err != nil {
+			var errno unix.Errno
+			if !errors.As(err, &errno) {
+				return fmt.Errorf("map user IDs: %w", err)
+			}
+			return &StepError{Step: "map user IDs (" + f.name + ")", Errno: errno}
+		}
+	}
+	return nil
+}
+
+// becomeSingle adds to a guest's plan what makes it the user uid of group gid where the
+// map has only root: a user namespace inside, in which root is called by other numbers.
+func becomeSingle(p *plan, uid, gid int) {
+	p.do(unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
+	p.write(p.do(unix.SYS_OPENAT, atCWD, "/proc/self/uid_map", unix.O_WRONLY|unix.O_CLOEXEC, 0), strconv.Itoa(uid)+" 0 1\n")
+	p.write(p.do(unix.SYS_OPENAT, atCWD, "/proc/self/gid_map", unix.O_WRONLY|unix.O_CLOEXEC, 0), strconv.Itoa(gid)+" 0 1\n")
+}

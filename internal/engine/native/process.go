@@ -1,0 +1,194 @@
+package native
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"math"
+	"os"
+	"os/signal"
+	"runtime"
+	"slices"
+	"syscall"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/engine"
+)
+
+// Process is a guest's command that has not been started. It implements
+// [engine.Process].
+type Process struct {
+	spec     engine.Spec
+	maps     *idMaps
+	features features
+	apt      bool // the rootfs has apt, whose sandbox needs several IDs
+	links    bool // the rootfs may have links made by proot (see package l2s)
+}
+
+var _ engine.Process = (*Process)(nil)
+
+// Exec implements [engine.Process]. This process stays behind as the parent of the
+// supervisor, which keeps the files in keep open until the last guest has ended.
+// It passes on SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2; what the terminal sends reaches the
+// guest by itself.
+func (p *Process) Exec(keep []*os.File) (int, error) {
+	// The terminal's own signals are for the guest: this process outlives them.
+	defer signal.Stop(catch(unix.SIGINT, unix.SIGQUIT))
+	fds := make([]int, len(keep))
+	for i, f := range keep {
+		fds[i] = int(f.Fd())
+	}
+	defer runtime.KeepAlive(keep)
+	return p.run(context.Background(), [3]int{-1, -1, -1}, fds)
+}
+
+// Run implements [engine.Process]. When ctx ends, all processes of the guest are
+// killed.
+func (p *Process) Run(ctx context.Context, stdio engine.Stdio) (int, error) {
+	s, err := openStreams(stdio)
+	if err != nil {
+		return 0, fmt.Errorf("start guest: %w", err)
+	}
+	status, err := p.run(ctx, s.guest, nil)
+	if copyErr := s.finish(); err == nil {
+		err = copyErr
+	}
+	return status, err
+}
+
+// run starts the family on a thread that belongs to it until its end.
+func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error) {
+	f, err := p.family(stdio, keep)
+	if err != nil {
+		return 0, err
+	}
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	pid, err := f.start()
+	if err != nil {
+		return 0, p.explain(err)
+	}
+	done := make(chan struct{})
+	defer close(done)
+	signals := catch(forwarded...)
+	defer signal.Stop(signals)
+	go attend(ctx, pid, signals, done)
+	status, err := wait(pid)
+	switch {
+	case ctx.Err() != nil:
+		return 0, ctx.Err()
+	case err != nil:
+		return 0, fmt.Errorf("wait for guest: %w", err)
+	case status.Signaled():
+		return 128 + int(status.Signal()), nil
+	}
+	return status.ExitStatus(), nil
+}
+
+// explain makes a sentence of a failed step.
+func (p *Process) explain(err error) error {
+	var step *StepError
+	if !errors.As(err, &step) {
+		return err
+	}
+	return fmt.Errorf("start container %s: %w", p.spec.Container, err)
+}
+
+// attend passes signals on to the supervisor, and ends everything with ctx.
+func attend(ctx context.Context, pid int, signals <-chan os.Signal, done <-chan struct{}) {
+	for {
+		select {
+		case <-done:
+			return
+		case s := <-signals:
+			_ = unix.Kill(pid, s.(syscall.Signal)) // it may have ended meanwhile
+		case <-ctx.Done():
+			_ = unix.Kill(pid, unix.SIGKILL)
+			return
+		}
+	}
+}
+
+// catch is signal.Notify, but leaves signals ignored that the caller of this
+// program made it ignore, as nohup(1) does: the guest inherits that.
+func catch(signals ...os.Signal) chan os.Signal {
+	c := make(chan os.Signal, 8)
+	for _, s := range signals {
+		if !signal.Ignored(s) {
+			signal.Notify(c, s)
+		}
+	}
+	return c
+}
+
+// family plans the session.
+func (p *Process) family(stdio [3]int, keep []int) (*family, error) {
+	f := &family{
+		flags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
+		maps:   p.maps,
+		reap:   !p.features.pidNamespace,
+		memory: newChildMemory(),
+	}
+	if p.features.pidNamespace {
+		f.flags |= unix.CLONE_NEWPID
+	}
+	if err := p.planSetup(&f.setup, max(stdio[0], 0)); err != nil {
+		return nil, err
+	}
+	f.guest = guestProcess{
+		spec: p.spec, single: p.maps.single, stdio: stdio,
+		emulation: emulation{fakeRoot: p.maps.single && p.spec.User.UID == 0 && p.spec.User.GID == 0},
+	}.plan()
+	f.rest.step("close files")
+	slices.Sort(keep)
+	first := 3
+	for _, fd := range append(keep, math.MaxInt32) {
+		if fd > first {
+			f.rest.attempt(0, unix.SYS_CLOSE_RANGE, first, fd-1, 0)
+		}
+		first = fd + 1
+	}
+	return f, nil
+}
+
+// planSetup builds what the guest lives in.
+func (p *Process) planSetup(s *plan, stdin int) error {
+	t := newTree(s, p.spec.Rootfs)
+	var self *call
+	if p.links {
+		self = t.clone(p.spec.Rootfs, true) // before anything is mounted in it
+	}
+	t.proc(p.features)
+	t.sys()
+	t.dev(p.maps, terminalPath(stdin))
+	for _, b := range p.spec.Binds {
+		source, err := os.Stat(b.Source)
+		if err != nil {
+			return fmt.Errorf("cannot bind %s: %w", b.Source, err)
+		}
+		t.bind(b, source)
+	}
+	if p.links {
+		// Its links lead to paths of the host.
+		s.step("show the root filesystem at its path of the host")
+		t.put(self, p.spec.Rootfs, true)
+	}
+	if os.Geteuid() == 0 {
+		t.maskProc()
+	}
+	if p.apt {
+		t.file(aptFile, aptConfig)
+	}
+	t.enter(false)
+	if p.spec.Hostname != "" {
+		s.step("set the hostname")
+		s.do(unix.SYS_SETHOSTNAME, p.spec.Hostname, len(p.spec.Hostname))
+	}
+	s.step("protect the supervisor")
+	s.do(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
+	if !p.features.pidNamespace {
+		s.do(unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
+	}
+	return nil
+}
