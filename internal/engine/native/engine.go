@@ -79,7 +79,7 @@ func (p *Process) lookAround() error {
 	}
 	defer root.Close()
 	if info, err := root.Stat(aptDir); err == nil && info.Mode.IsDir() {
-		p.apt = p.maps.single && p.spec.User.UID == 0
+		p.apt = p.maps.single && p.root()
 	}
 	if info, err := root.Lstat(l2s.Dir); err == nil && info.Mode.IsDir() {
 		p.links = true

@@ -58,6 +58,7 @@ const (
 // emulation says what a filter does.
 type emulation struct {
 	fakeRoot bool // success for faked
+	devices  bool // success for the making of devices, which no user namespace allows
 	uname    bool // uname(2) goes to the supervisor
 	bind     bool // bind(2) goes to the supervisor
 }
@@ -80,7 +81,9 @@ func (e emulation) filter() []unix.SockFilter {
 		for _, numbers := range faked {
 			rules = append(rules, seccomp.Rule{Call: numbers, Action: seccomp.Errno(0)})
 		}
-		// Only devices need privileges; a FIFO is made as always.
+	}
+	if e.devices {
+		// A FIFO is made as always.
 		for _, kind := range []uint32{unix.S_IFCHR, unix.S_IFBLK} {
 			rules = append(rules,
 				seccomp.Rule{Call: callMknod, Action: seccomp.Errno(0), Where: argument(1, unix.S_IFMT, kind)},

@@ -138,7 +138,7 @@ func (p *Process) family(stdio [3]int, keep []int) (*family, error) {
 	}
 	f.guest = guestProcess{
 		spec: p.spec, single: p.maps.single, stdio: stdio,
-		emulation: emulation{fakeRoot: p.maps.single && p.spec.User.UID == 0 && p.spec.User.GID == 0},
+		emulation: emulation{fakeRoot: p.maps.single && p.root(), devices: p.root()},
 	}.plan()
 	f.rest.step("close files")
 	slices.Sort(keep)
@@ -151,6 +151,9 @@ func (p *Process) family(stdio [3]int, keep []int) (*family, error) {
 	}
 	return f, nil
 }
+
+// root reports whether the guest's user is root.
+func (p *Process) root() bool { return p.spec.User.UID == 0 && p.spec.User.GID == 0 }
 
 // planSetup builds what the guest lives in.
 func (p *Process) planSetup(s *plan, stdin int) error {
