@@ -33,7 +33,7 @@ func (a *App) engineWish(wish string) (string, error) {
 	case engineAuto, engineNative, engineProot:
 		return wish, nil
 	}
-	return "", fmt.Errorf("%s: there is no engine %q: auto, native or proot", source, wish)
+	return "", &usageError{text: fmt.Sprintf("%s: there is no engine %q: auto, native or proot", source, wish)}
 }
 
 // prepareProcess has an engine prepare spec, and tells which.
@@ -72,7 +72,7 @@ func prepareNative(spec engine.Spec) (engine.Process, error) {
 // printProotCommand prints what runs spec by hand.
 func (a *App) printProotCommand(h *host.Host, spec engine.Spec, wish string) error {
 	if wish == engineNative {
-		return errors.New("--get-proot-cmd does not go with --engine native, which runs no command: take --engine proot")
+		return &usageError{text: "--get-proot-cmd does not go with --engine native, which runs no other program"}
 	}
 	eng, err := proot.New(proot.Config{Host: h, Reporter: a.UI})
 	if err != nil {

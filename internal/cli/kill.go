@@ -12,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/container"
+	"proot-distro/internal/engine/native"
 	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/ui"
 )
@@ -92,10 +93,16 @@ func sessionsOf(running []container.Session, target string) (found []container.S
 }
 
 func signalSession(a *App, s container.Session, sig unix.Signal) error {
-	if s.Engine != "proot" {
+	signal := map[string]func(int, unix.Signal) (int, error){
+		engineNative: signalNative, engineProot: signalProot,
+	}[s.Engine]
+	if signal == nil {
 		return fmt.Errorf("session %d runs in engine %s, which this version does not know", s.PID, ui.ShellQuote(s.Engine))
 	}
-	reached, err := signalGuests(s.PID, sig)
+	reached, err := signal(s.PID, sig)
+	if err == nil && reached == 0 {
+		err = errors.New("no process of it was found; it may have ended just now")
+	}
 	if err != nil {
 		return fmt.Errorf("signal session %d of container '%s': %w", s.PID, s.Container, err)
 	}
@@ -114,30 +121,46 @@ func signalName(sig unix.Signal) string {
 	return fmt.Sprintf("signal %d", int(sig)) // a real-time one
 }
 
-// signalGuests signals what proot traces, since proot itself ignores most
+// signalProot signals what proot traces, since proot itself ignores most
 // signals. The session's process is proot, or proot's parent when it waits for the
 // guest's exit code. After a SIGKILL proot is killed too: with its last
 // tracee gone it would end by itself, but new ones may be born meanwhile.
-func signalGuests(session int, sig unix.Signal) (reached int, err error) {
+func signalProot(session int, sig unix.Signal) (reached int, err error) {
 	tracers := append(childrenOf("/proc", session), session)
 	for _, tracer := range tracers {
 		guests, err := proot.Tracees(tracer)
 		if err != nil {
 			return reached, err
 		}
-		for _, guest := range guests {
-			if err := unix.Kill(guest, sig); err == nil {
-				reached++
-			} else if !errors.Is(err, unix.ESRCH) {
-				return reached, err
-			}
+		n, err := signalAll(guests, sig)
+		reached += n
+		if err != nil {
+			return reached, err
 		}
 		if len(guests) > 0 && sig == unix.SIGKILL {
 			_ = unix.Kill(tracer, sig) // it may have ended with its last tracee
 		}
 	}
-	if reached == 0 {
-		return 0, errors.New("no process of it was found; it may have ended just now")
+	return reached, nil
+}
+
+// signalNative signals all guests of a native session, which ends with its first one.
+func signalNative(session int, sig unix.Signal) (reached int, err error) {
+	guests, err := native.Guests(session)
+	if err != nil {
+		return 0, err
+	}
+	return signalAll(guests, sig)
+}
+
+// signalAll counts the processes that were still there.
+func signalAll(pids []int, sig unix.Signal) (reached int, err error) {
+	for _, pid := range pids {
+		if err := unix.Kill(pid, sig); err == nil {
+			reached++
+		} else if !errors.Is(err, unix.ESRCH) {
+			return reached, err
+		}
 	}
 	return reached, nil
 }
