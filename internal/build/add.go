@@ -111,7 +111,7 @@ func (s *stage) fetchRemote(ctx context.Context, step *copyStep, word string) (*
 		return s.unpackArchive(ctx, b)
 	}
 	if b.name == "" && isDirWord(step.operands.DestPath) {
-		return nil, fmt.Errorf("ADD %s: the URL has no file name: write the destination with one", word)
+		return nil, fmt.Errorf("ADD %s: its end is no file name: write the destination with one", word)
 	}
 	return b, nil
 }
