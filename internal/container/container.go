@@ -63,6 +63,21 @@ func (c *Container) Rootfs() (*rootfs.FS, error) {
 	return tree, nil
 }
 
+// Own opens a directory of ours beside the root filesystem, made when it is missing: for
+// what one container's guests need of the host.
+func (c *Container) Own(name string) (*rootfs.FS, error) {
+	dir := path.Join(c.dir, name)
+	err := c.state.MkdirAll(dir, 0o700)
+	var tree *rootfs.FS
+	if err == nil {
+		tree, err = c.state.Sub(dir, rootfs.NoLinks)
+	}
+	if err != nil {
+		return nil, c.state.failed("make a directory of", c.Name, err)
+	}
+	return tree, nil
+}
+
 // LockFile is the open lock. The engine keeps it open in the guest's processes, so
 // that the container stays in use as long as one of them lives.
 func (c *Container) LockFile() *os.File { return c.lock }

@@ -66,6 +66,13 @@ type Features struct {
 	Uname bool
 }
 
+// What a guest of Features.Uname is told.
+const (
+	DefaultRelease  = "6.17.0-PRoot-Distro"
+	DefaultVersion  = "#1 SMP PREEMPT_DYNAMIC Fri, 10 Oct 2025 00:00:00 +0000"
+	DefaultNodename = "localhost"
+)
+
 // User is the identity that the guest sees.
 type User struct {
 	UID, GID int

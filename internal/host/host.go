@@ -39,6 +39,16 @@ type Host struct {
 	Dirs       Dirs
 	Arch       platform.Arch
 	Getenv     func(string) string
+	// Root is put in front of the machine's own paths, such as /system, in tests.
+	Root string
+}
+
+// Path is where a path of the machine is found.
+func (h *Host) Path(name string) string {
+	if h.Root == "" {
+		return name
+	}
+	return filepath.Join(h.Root, name)
 }
 
 // Termux's defaults.

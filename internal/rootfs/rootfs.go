@@ -73,7 +73,8 @@ type FS struct {
 	root  Dir
 	path  string
 	links Links
-	view  bool // of a tree that somebody else closes
+	view  bool     // of a tree that somebody else closes
+	names []string // host paths that mean the root in link targets
 }
 
 // Info describes an entry, as lstat(2) does.
@@ -105,6 +106,13 @@ func Open(dir string, links Links) (*FS, error) {
 // is valid until t is closed.
 func (t *FS) View(links Links) *FS {
 	return &FS{root: t.root, path: t.path, links: links, view: true}
+}
+
+// Anchored gives the same tree, in which a link target that begins with one of these host
+// paths of the root means what is there in the tree: proot writes such links. As with View,
+// it needs no Close.
+func (t *FS) Anchored(roots []string) *FS {
+	return &FS{root: t.root, path: t.path, links: t.links, view: true, names: roots}
 }
 
 // Sub opens the directory name of t as a tree of its own. Its links can't lead back into t.

@@ -214,8 +214,19 @@ func (w *walk) link(target string) error {
 	}
 	if strings.HasPrefix(target, "/") {
 		w.restart()
+		target = w.tree.anchor(target)
 	}
 	return w.push(target)
+}
+
+// anchor takes the root's host path off an absolute target; see [FS.Anchored].
+func (t *FS) anchor(target string) string {
+	for _, root := range t.names {
+		if name, ok := strings.CutPrefix(target, root); ok && strings.HasPrefix(name, "/") {
+			return name
+		}
+	}
+	return target
 }
 
 // isLinkError tells errors by which a link can answer to O_NOFOLLOW.

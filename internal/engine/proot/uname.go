@@ -9,13 +9,6 @@ import (
 	"proot-distro/internal/engine"
 )
 
-// What uname(2) tells a guest of [engine.Features].Uname.
-const (
-	defaultRelease  = "6.17.0-PRoot-Distro"
-	defaultVersion  = "#1 SMP PREEMPT_DYNAMIC Fri, 10 Oct 2025 00:00:00 +0000"
-	defaultNodename = "localhost"
-)
-
 // uname gives the option by which the guest sees another kernel or hostname. Termux's
 // fork takes all fields of uname(2) at once, others the release alone.
 func (e *Engine) uname(s engine.Spec) ([]string, error) {
@@ -33,7 +26,7 @@ func (e *Engine) uname(s engine.Spec) ([]string, error) {
 	case s.KernelRelease != "":
 		return []string{option + s.KernelRelease}, nil
 	case s.Features.Uname && e.probe.KernelRelease:
-		return []string{option + defaultRelease}, nil
+		return []string{option + engine.DefaultRelease}, nil
 	}
 	return nil, nil
 }
@@ -42,7 +35,7 @@ func (e *Engine) uname(s engine.Spec) ([]string, error) {
 // the hardware capabilities alone. The machine is the guest's, whose programs may run
 // through an emulator.
 func utsname(s engine.Spec) string {
-	node, release, version := defaultNodename, defaultRelease, defaultVersion
+	node, release, version := engine.DefaultNodename, engine.DefaultRelease, engine.DefaultVersion
 	if !s.Features.Uname {
 		var uts unix.Utsname
 		_ = unix.Uname(&uts) // cannot fail with a valid pointer
