@@ -15,10 +15,10 @@ import (
 // engineBinds are destinations that every engine provides by itself.
 var engineBinds = []string{"/dev", "/proc", "/sys"}
 
-// binds lists the host paths that the guest sees: the shared home, then the
-// person's own in their order.
-func (s *Session) binds(o Options, user guest.User) ([]engine.Bind, error) {
-	var binds []engine.Bind
+// binds lists the host paths that the guest sees: those of every session, what options
+// share, then the person's own in their order.
+func (s *Session) binds(o Options, user guest.User, emulated bool) ([]engine.Bind, error) {
+	binds := append(s.hostBinds(o, emulated), s.sharedDirs(o)...)
 	if o.SharedHome {
 		bind, err := s.sharedHome(user)
 		if err != nil {
@@ -101,9 +101,9 @@ func (s *Session) sharedHome(user guest.User) (engine.Bind, error) {
 	if _, err := os.Stat(home); err != nil {
 		return engine.Bind{}, fmt.Errorf("--shared-home: the home directory cannot be used: %w", err)
 	}
-	target := "/root"
-	if user.UID != 0 {
-		target = path.Clean(user.Home)
+	target := path.Clean(user.Home)
+	if user.UID == 0 && !s.termux {
+		target = "/root"
 	}
 	if target == "/" {
 		return engine.Bind{}, fmt.Errorf("--shared-home: user %s has no home directory in the container", user.Name)

@@ -53,7 +53,7 @@ func TestBinds(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, w := newSession(t, nil, nil)
-			got, err := s.binds(Options{Binds: tc.wishes}, guest.User{})
+			got, err := s.binds(Options{Binds: tc.wishes}, guest.User{}, false)
 			if !check(t, err, tc.err) {
 				return
 			}
@@ -87,7 +87,7 @@ func TestSharedHome(t *testing.T) {
 			if tc.home != "" {
 				s.host.Home = strings.TrimPrefix(tc.home, "unset")
 			}
-			got, err := s.binds(Options{SharedHome: true}, tc.user)
+			got, err := s.binds(Options{SharedHome: true}, tc.user, false)
 			if check(t, err, tc.err) && (len(got) != 1 || got[0].Target != tc.target || got[0].Source != s.host.Home) {
 				t.Errorf("got %+v", got)
 			}

@@ -1,6 +1,7 @@
 package session
 
 import (
+	"cmp"
 	"fmt"
 	"slices"
 	"strings"
@@ -22,36 +23,85 @@ var androidVariables = []string{
 var sessionVariables = []string{"HOME", "USER", "TERM", "COLORTERM"}
 
 // environment builds the guest's environment, nothing of it from the host but the
-// terminal's two variables and what --env asks for by name. Later entries win:
-// defaults, the image, the person, the session.
-func (s *Session) environment(wishes []string, user guest.User) ([]string, error) {
+// terminal's two variables, Android's on Termux, and what --env asks for by name. Later
+// entries win: defaults, the image, the host, the person, the session.
+func (s *Session) environment(o Options, user guest.User) ([]string, error) {
 	var env environ
-	env.set("PATH", defaultPath)
-	env.set("MOZ_FAKE_NO_SANDBOX", "1")
-	if s.image != nil {
-		for _, entry := range s.image.Config.Env {
-			if key, value, ok := strings.Cut(entry, "="); ok && allowedFromImage(key) && !strings.Contains(value, "\x00") {
+	if o.Mode != Minimal {
+		s.addDefaults(&env)
+		s.addImage(&env)
+	}
+	if s.host.Termux && o.Mode == Default {
+		for _, key := range androidVariables {
+			if value := s.host.Getenv(key); value != "" {
 				env.set(key, value)
 			}
 		}
 	}
-	if err := s.addWishes(&env, wishes); err != nil {
+	if o.SharedX11 && !s.termux {
+		env.set("DISPLAY", cmp.Or(s.host.Getenv("DISPLAY"), ":0"))
+		env.set("PULSE_SERVER", pulseServer)
+	}
+	own := sessionVariables
+	if o.Mode == Minimal || s.termux {
+		own = sessionVariables[2:]
+	}
+	if err := s.addWishes(&env, o.Env, own); err != nil {
 		return nil, err
 	}
-	env.set("HOME", user.Home)
-	env.set("USER", user.Name)
-	if term := s.host.Getenv("TERM"); term != "" {
-		env.set("TERM", term)
-	} else {
-		env.set("TERM", "xterm-256color")
+	if len(own) == len(sessionVariables) {
+		env.set("HOME", user.Home)
+		env.set("USER", user.Name)
 	}
+	env.set("TERM", cmp.Or(s.host.Getenv("TERM"), "xterm-256color"))
 	if color := s.host.Getenv("COLORTERM"); color != "" {
 		env.set("COLORTERM", color)
+	}
+	if s.host.Termux && o.Mode == Default && !s.termux {
+		env.set("PATH", pathWith(variable(env.entries, "PATH"), s.host.Prefix+"/bin"))
 	}
 	return env.entries, nil
 }
 
-func (s *Session) addWishes(env *environ, wishes []string) error {
+// pulseServer is where Termux's sound server listens.
+const pulseServer = "127.0.0.1"
+
+// addDefaults sets what the image and --env may change.
+func (s *Session) addDefaults(env *environ) {
+	if s.termux {
+		for _, v := range [][2]string{
+			{"HOME", guestHome}, {"PATH", guestPrefix + "/bin"}, {"PREFIX", guestPrefix}, {"TMPDIR", guestPrefix + "/tmp"},
+		} {
+			env.set(v[0], v[1])
+		}
+		return
+	}
+	env.set("PATH", defaultPath)
+	env.set("MOZ_FAKE_NO_SANDBOX", "1")
+	if s.host.Termux {
+		env.set("PULSE_SERVER", pulseServer)
+	}
+}
+
+func (s *Session) addImage(env *environ) {
+	if s.image == nil {
+		return
+	}
+	for _, entry := range s.image.Config.Env {
+		if key, value, ok := strings.Cut(entry, "="); ok && allowedFromImage(key) && !strings.Contains(value, "\x00") {
+			env.set(key, value)
+		}
+	}
+}
+
+// pathWith puts dir at the end of a search path, and there only.
+func pathWith(searchPath, dir string) string {
+	dirs := slices.DeleteFunc(strings.Split(searchPath, ":"), func(d string) bool { return d == dir })
+	return strings.Join(append(dirs, dir), ":")
+}
+
+// addWishes applies --env; own are the variables that it cannot change.
+func (s *Session) addWishes(env *environ, wishes, own []string) error {
 	for _, wish := range wishes {
 		key, value, given := strings.Cut(wish, "=")
 		switch {
@@ -59,7 +109,7 @@ func (s *Session) addWishes(env *environ, wishes []string) error {
 			return fmt.Errorf("--env %q: write VAR=VALUE, or VAR to pass on the host's value", wish)
 		case strings.HasPrefix(key, "PROOT_"):
 			return fmt.Errorf("--env %s: PROOT_* variables steer proot itself; write %[1]s=… in front of this command instead", key)
-		case slices.Contains(sessionVariables, key):
+		case slices.Contains(own, key):
 			s.rep.Warnf("--env %s has no effect: the session sets it itself; use -- env %[1]s=… COMMAND", key)
 			continue
 		case !given:

@@ -50,7 +50,7 @@ func TestEnvironment(t *testing.T) {
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			s, w := newSession(t, &v1.ImageConfig{Env: tc.image}, nil)
-			got, err := s.environment(tc.wishes, user)
+			got, err := s.environment(Options{Env: tc.wishes}, user)
 			if !check(t, err, tc.err) {
 				return
 			}
@@ -71,7 +71,7 @@ func TestTerminalVariables(t *testing.T) {
 		{"screen", "truecolor", "screen", "truecolor"},
 	} {
 		s.host.Getenv = func(key string) string { return map[string]string{"TERM": tc.term, "COLORTERM": tc.color}[key] }
-		env, err := s.environment(nil, guest.User{})
+		env, err := s.environment(Options{}, guest.User{})
 		if err != nil || variable(env, "TERM") != tc.wantTerm || variable(env, "COLORTERM") != tc.wantColor {
 			t.Errorf("%+v: %v %q", tc, err, env)
 		}
@@ -87,7 +87,7 @@ func TestHugeImageEnvironment(t *testing.T) {
 	s, _ := newSession(t, nil, nil)
 	s.image = &v1.Image{Config: v1.ImageConfig{Env: image}}
 	start := time.Now()
-	if env, err := s.environment(nil, guest.User{}); err != nil || len(env) < len(image) {
+	if env, err := s.environment(Options{}, guest.User{}); err != nil || len(env) < len(image) {
 		t.Fatal(len(env), err)
 	}
 	if took := time.Since(start); took > 10*time.Second {

@@ -9,6 +9,7 @@
 package session
 
 import (
+	"cmp"
 	"errors"
 	"fmt"
 	"io/fs"
@@ -19,6 +20,7 @@ import (
 	"proot-distro/internal/engine"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/host"
+	"proot-distro/internal/l2s"
 	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/report"
@@ -38,6 +40,14 @@ type Options struct {
 	Hostname      string
 	RedirectPorts bool
 
+	// The rest is for Termux alone.
+	Mode         Mode
+	SharedTmp    bool // $PREFIX/tmp at /tmp
+	SharedX11    bool // the X server's sockets, and the variables that lead to it
+	NoHardLinks  bool // leave features of the engine out
+	NoSysVIPC    bool
+	NoKillOnExit bool
+
 	// FindEmulator returns the host path of the emulator for a guest, or ""
 	// when this machine needs none. Nil means that none is ever needed.
 	FindEmulator func(guest platform.Arch) (string, error)
@@ -46,10 +56,14 @@ type Options struct {
 // Session is a container in which something is about to run.
 type Session struct {
 	name       string
+	dir        string // of the container; the host's path
 	rootfsPath string
-	root       *rootfs.FS
+	tree       *rootfs.FS // to be closed
+	root       *rootfs.FS // the same, as proot's guests see its links
+	own        func(name string) (*rootfs.FS, error)
 	host       *host.Host
 	rep        report.Reporter
+	termux     bool // the container is made of Termux's packages
 
 	arch      platform.Arch
 	image     *v1.Image // nil without a readable manifest.json
@@ -66,11 +80,15 @@ var ErrNoCommand = errors.New("its image defines neither Entrypoint nor Cmd: giv
 // Open reads what is recorded of a locked container. The caller closes the
 // session, and the container after it.
 func Open(c *container.Container, h *host.Host, rep report.Reporter) (*Session, error) {
-	root, err := c.Rootfs()
+	tree, err := c.Rootfs()
 	if err != nil {
 		return nil, fmt.Errorf("open container %s: %w", c.Name, err)
 	}
-	s := &Session{name: c.Name, rootfsPath: c.RootfsPath(), root: root, host: h, rep: rep}
+	s := &Session{
+		name: c.Name, dir: c.Dir(), rootfsPath: c.RootfsPath(),
+		tree: tree, root: tree.Anchored(l2s.Roots(c.RootfsPath(), "")), own: c.Own,
+		host: h, rep: rep,
+	}
 	record, err := c.Record()
 	s.init(record, err)
 	return s, nil
@@ -79,7 +97,8 @@ func Open(c *container.Container, h *host.Host, rep report.Reporter) (*Session, 
 // init takes what manifest.json says; a damaged one costs a login its image
 // environment only.
 func (s *Session) init(record *oci.Record, err error) {
-	hints := guest.ArchHints{Prefix: s.host.Prefix, Host: s.host.Arch}
+	s.termux = s.isTermux()
+	hints := guest.ArchHints{Prefix: guestPrefix, Host: s.host.Arch}
 	var image v1.Image
 	if err == nil {
 		hints.Manifest = record.Arch
@@ -94,7 +113,7 @@ func (s *Session) init(record *oci.Record, err error) {
 }
 
 // Close releases the session's hold of the root filesystem.
-func (s *Session) Close() error { return s.root.Close() }
+func (s *Session) Close() error { return s.tree.Close() }
 
 // Arch is the container's architecture.
 func (s *Session) Arch() platform.Arch { return s.arch }
@@ -111,6 +130,9 @@ func (s *Session) Login(o Options, command []string) (engine.Spec, error) {
 	}
 	if spec.WorkDir, err = s.loginDir(o, spec, user); err != nil {
 		return engine.Spec{}, err
+	}
+	if s.termux {
+		return s.termuxLogin(spec, command)
 	}
 	shell, err := guest.LoginShell(s.programs(spec), user)
 	if err != nil {
@@ -152,7 +174,7 @@ func (s *Session) Run(o Options, args []string) (engine.Spec, error) {
 		return engine.Spec{}, err
 	}
 	programs := s.programs(spec)
-	program, err := programs.LookPath(argv[0], variable(spec.Env, "PATH"), spec.WorkDir)
+	program, err := programs.LookPath(argv[0], cmp.Or(variable(spec.Env, "PATH"), defaultPath), spec.WorkDir)
 	if err != nil {
 		return engine.Spec{}, fmt.Errorf("container %s: %w", s.name, err)
 	}
@@ -172,30 +194,32 @@ func (s *Session) base(o Options, defaultUser string) (engine.Spec, guest.User, 
 	if o.User != "" {
 		defaultUser = o.User
 	}
-	user, err := guest.LookupUser(s.root, defaultUser)
+	user, err := s.user(defaultUser, o.User != "")
 	if err != nil {
 		return engine.Spec{}, guest.User{}, fmt.Errorf("container %s: %w", s.name, err)
 	}
 	spec := engine.Spec{
 		Container:     s.name,
 		Rootfs:        s.rootfsPath,
-		User:          engine.User{UID: user.UID, GID: user.GID, Groups: user.Groups},
+		User:          engine.User{UID: user.UID, GID: user.GID, Groups: user.Groups, Real: s.termux},
 		Hostname:      o.Hostname,
 		KernelRelease: o.Kernel,
 		RedirectPorts: o.RedirectPorts,
 		Arch:          s.arch,
 		HostArch:      s.host.Arch,
-	}
-	if spec.Binds, err = s.binds(o, user); err != nil {
-		return engine.Spec{}, guest.User{}, err
-	}
-	if spec.Env, err = s.environment(o.Env, user); err != nil {
-		return engine.Spec{}, guest.User{}, err
+		Features:      s.features(o),
 	}
 	if o.FindEmulator != nil {
-		if spec.Emulator, err = o.FindEmulator(s.arch); err != nil {
+		spec.Emulator, err = o.FindEmulator(s.arch)
+		if err = s.checkForeign(spec.Emulator, err); err != nil {
 			return engine.Spec{}, guest.User{}, err
 		}
+	}
+	if spec.Binds, err = s.binds(o, user, spec.Emulator != ""); err != nil {
+		return engine.Spec{}, guest.User{}, err
+	}
+	if spec.Env, err = s.environment(o, user); err != nil {
+		return engine.Spec{}, guest.User{}, err
 	}
 	return spec, user, nil
 }

@@ -91,10 +91,13 @@ func coversAny(binds []engine.Bind, dir string) bool {
 	return false
 }
 
-// Prepare writes what a spec needs to have in the container: the image's working
-// directory and the profile snippet. A snippet that cannot be written costs a
+// Prepare writes what a spec needs to have in the container and beside it: the image's working
+// directory, the profile snippet, and what pending binds and features want. A snippet that cannot be written costs a
 // warning.
 func (s *Session) Prepare(spec engine.Spec) error {
+	if err := s.prepareTermux(spec); err != nil {
+		return err
+	}
 	if errors.Is(s.directory(spec.WorkDir, spec), errNoDirectory) {
 		if err := s.root.MkdirAll(spec.WorkDir, 0o755); err != nil {
 			return fmt.Errorf("container %s: make the working directory: %w", s.name, err)
