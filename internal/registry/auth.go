@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/url"
+	"slices"
 	"strings"
 	"sync"
 
@@ -86,6 +87,7 @@ type authorizer struct {
 	host     string // host[:port] of the registry's URL
 	plain    bool   // the registry speaks plain http
 	scope    string // "repository:library/ubuntu:pull"
+	pushing  bool   // refused credentials are final: nobody pushes anonymously with them
 	auth     Auth
 	report   report.Reporter
 
@@ -94,7 +96,8 @@ type authorizer struct {
 	creds   *authn.AuthConfig // nil: anonymous
 	refused bool
 	told    bool
-	header  string // current value of Authorization
+	sources []string // scopes of repositories to mount blobs from, as long as they do no harm
+	header  string   // current value of Authorization
 }
 
 // credentials reports whether the user's were sent, and whether they were refused.
@@ -232,13 +235,26 @@ func (a *authorizer) bearer(ctx context.Context, c challenge) (string, error) {
 	}
 	a.tell()
 	token, err := a.fetchToken(ctx, realm, c)
-	status := new(statusError)
-	if a.creds != nil && errors.As(err, &status) &&
-		(status.code == http.StatusUnauthorized || status.code == http.StatusForbidden || status.code == http.StatusBadRequest) {
-		a.refuse()
+	if a.sources != nil && isRefusal(err) {
+		a.sources = nil
 		token, err = a.fetchToken(ctx, realm, c)
 	}
-	return token, err
+	if a.creds == nil || !isRefusal(err) {
+		return token, err
+	}
+	if a.pushing {
+		a.refused = true
+		return "", err
+	}
+	a.refuse()
+	return a.fetchToken(ctx, realm, c)
+}
+
+// isRefusal reports a token server that does not like what it was asked for.
+func isRefusal(err error) bool {
+	status := new(statusError)
+	return errors.As(err, &status) && (status.code == http.StatusUnauthorized ||
+		status.code == http.StatusForbidden || status.code == http.StatusBadRequest)
 }
 
 // realm is the token server's address. Over plain http it is used only for a
@@ -263,8 +279,8 @@ func (a *authorizer) fetchToken(ctx context.Context, realm *url.URL, c challenge
 	}
 	oauth := a.creds != nil && a.creds.IdentityToken != ""
 	var scopes []string
-	for _, s := range []string{a.scope, c.params["scope"]} {
-		if s != "" && (len(scopes) == 0 || scopes[0] != s) {
+	for _, s := range append([]string{a.scope, c.params["scope"]}, a.sources...) {
+		if s != "" && !slices.Contains(scopes, s) {
 			scopes = append(scopes, s)
 		}
 	}

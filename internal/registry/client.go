@@ -64,13 +64,18 @@ func connect(ctx context.Context, req Request, actions string) (*client, error) 
 	insecure := req.Insecure || req.Ref.Loopback()
 	inner := req.Transport
 	if inner == nil {
-		inner = newTransport(insecure)
+		transport := newTransport(insecure)
+		if actions == pushActions {
+			transport.ResponseHeaderTimeout = storePatience
+		}
+		inner = transport
 	}
 	c.auth = &authorizer{
 		inner:    &courteous{inner: inner, userAgent: userAgent(req.Version), stall: c.pace.stall},
 		registry: req.Ref.Registry, host: c.host,
 		scope: "repository:" + req.Ref.Repository + ":" + actions,
 		auth:  req.Auth, report: req.Report,
+		pushing: actions == pushActions,
 	}
 	c.http = &http.Client{Transport: c.auth, CheckRedirect: checkRedirect}
 	scheme := "https"
@@ -114,13 +119,21 @@ func (c *client) probe(ctx context.Context) (scheme string, err error) {
 // request sends one request for a path below the repository. An answer whose status
 // is not wanted is a *statusError.
 func (c *client) request(ctx context.Context, method, path string, header http.Header, wanted ...int) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.base+c.ref.Repository+"/"+path, nil)
+	req, err := http.NewRequestWithContext(ctx, method, c.address(path), nil)
 	if err != nil {
 		return nil, faultf(Protocol, "bad address: %w", err)
 	}
 	for key, values := range header {
 		req.Header[key] = values
 	}
+	return c.do(req, wanted...)
+}
+
+// address is the URL of a path below the repository.
+func (c *client) address(path string) string { return c.base + c.ref.Repository + "/" + path }
+
+func (c *client) do(req *http.Request, wanted ...int) (*http.Response, error) {
+	ctx := req.Context()
 	resp, err := c.http.Do(req)
 	if err != nil {
 		if ctx.Err() != nil {
@@ -160,17 +173,26 @@ func retryable(err error) (bool, time.Duration) {
 
 // get fetches a small document, trying again where that may help.
 func (c *client) get(ctx context.Context, path string, header http.Header, limit int64) (data []byte, mediaType string, err error) {
-	for n := 1; ; n++ {
+	err = c.repeat(ctx, func() (err error) {
 		data, mediaType, err = c.getOnce(ctx, path, header, limit)
+		return err
+	})
+	return data, mediaType, err
+}
+
+// repeat tries again what takes one request, where that may help.
+func (c *client) repeat(ctx context.Context, do func() error) error {
+	for n := 1; ; n++ {
+		err := do()
 		if err == nil {
-			return data, mediaType, nil
+			return nil
 		}
 		again, asked := retryable(err)
 		if !again || n >= min(3, c.pace.tries) {
-			return data, mediaType, err
+			return err
 		}
-		if werr := c.pace.wait(ctx, n, asked); werr != nil {
-			return nil, "", werr
+		if err := c.pace.wait(ctx, n, asked); err != nil {
+			return err
 		}
 	}
 }

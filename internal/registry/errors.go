@@ -41,6 +41,7 @@ const (
 	BadDigest                // wraps *image.DigestError
 	NoPlatform               // wraps *oci.NoPlatformError
 	Unsupported              // something that is not an image we can use
+	ReadOnly                 // 405 to a push
 )
 
 // Missing says what a 404 was about, when the registry tells.
@@ -64,6 +65,7 @@ type Error struct {
 	Host        string // the machine that failed: the registry, its token server or its CDN
 	Missing     Missing
 	Tags        []string      // with MissingTag: what tags there are, if the registry tells
+	Push        bool          // it was pushed to
 	Credentials bool          // the user's credentials were sent
 	RetryAfter  time.Duration // 0 when the registry names none
 	Err         error
@@ -95,11 +97,20 @@ func (e *Error) Error() string {
 			return fmt.Sprintf("%s needs credentials", e.URL)
 		case e.refused:
 			return fmt.Sprintf("%s refused the credentials given for %s", e.Host, name)
+		case e.Push && e.Credentials:
+			return fmt.Sprintf("the given credentials do not permit to push to %s on %s", e.Repository, e.Registry)
+		case e.Push:
+			return fmt.Sprintf("a push to %s on %s needs credentials", e.Repository, e.Registry)
 		case e.Credentials:
 			return fmt.Sprintf("%s on %s does not exist or is not open to the given credentials", e.Repository, e.Registry)
 		}
 		return fmt.Sprintf("%s on %s does not exist or needs credentials", e.Repository, e.Registry)
+	case ReadOnly:
+		return fmt.Sprintf("%s accepts no pushes", e.Host)
 	case Forbidden:
+		if e.Push {
+			return fmt.Sprintf("%s does not permit to push to %s", e.Host, name)
+		}
 		return fmt.Sprintf("%s denies access to %s", e.Host, name)
 	case NotFound:
 		return e.notFound(name)
@@ -111,6 +122,9 @@ func (e *Error) Error() string {
 	case Server:
 		return fmt.Sprintf("%s is out of order: %s", e.Host, reason(e.Err))
 	case Protocol:
+		if status := new(statusError); e.Push && errors.As(e.Err, &status) {
+			return fmt.Sprintf("%s refused the image: %s", e.Host, status)
+		}
 		return fmt.Sprintf("%s gave an answer that makes no sense: %s", e.Host, reason(e.Err))
 	}
 	return fmt.Sprintf("%s: %v", name, e.Err)
@@ -223,7 +237,7 @@ func (c *client) explain(err error, reference string, missing Missing) error {
 		return err
 	}
 	e := &Error{Registry: c.ref.Registry, Repository: c.ref.Repository, Reference: reference, Host: c.ref.Registry, Err: err}
-	e.Kind = kindOf(err)
+	e.Kind, e.Push = kindOf(err), c.auth.pushing
 	if host := failedHost(err); host != "" && host != c.host {
 		e.Host = host
 	}
@@ -235,6 +249,9 @@ func (c *client) explain(err error, reference string, missing Missing) error {
 		}
 		if e.Kind == NotFound {
 			e.Missing = missing
+		}
+		if e.Push && s.code == http.StatusMethodNotAllowed {
+			e.Kind = ReadOnly
 		}
 		for _, code := range s.codes {
 			if code == "NAME_UNKNOWN" {

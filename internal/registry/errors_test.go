@@ -29,7 +29,7 @@ func elsewhere(t *testing.T, addr string) Request {
 
 // dialing connects to addr whatever the name.
 func dialing(addr string, insecure bool) http.RoundTripper {
-	t := newTransport(insecure).(*http.Transport)
+	t := newTransport(insecure)
 	t.DialContext = func(ctx context.Context, network, _ string) (net.Conn, error) {
 		return new(net.Dialer).DialContext(ctx, network, addr)
 	}

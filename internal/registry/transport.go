@@ -12,7 +12,7 @@ import (
 
 // newTransport is the way to the network. Every phase before the body is bounded
 // here; the body by [courteous].
-func newTransport(insecure bool) http.RoundTripper {
+func newTransport(insecure bool) *http.Transport {
 	dialer := &net.Dialer{Timeout: 10 * time.Second, KeepAlive: 30 * time.Second}
 	return &http.Transport{
 		Proxy:                 http.ProxyFromEnvironment,
@@ -25,11 +25,12 @@ func newTransport(insecure bool) http.RoundTripper {
 		// A digest is over the bytes as stored: nobody may unpack them on the way.
 		DisableCompression: true,
 		ReadBufferSize:     64 << 10,
+		WriteBufferSize:    64 << 10,
 		TLSClientConfig:    &tls.Config{InsecureSkipVerify: insecure},
 	}
 }
 
-// courteous names the program to servers, and cuts off bodies of which nothing more comes.
+// courteous names the program to servers, and cuts off bodies of which nothing more comes or goes.
 type courteous struct {
 	inner     http.RoundTripper
 	userAgent string
@@ -40,8 +41,14 @@ func (t *courteous) RoundTrip(req *http.Request) (*http.Response, error) {
 	ctx, cancel := context.WithCancelCause(req.Context())
 	req = req.Clone(ctx)
 	req.Header.Set("User-Agent", t.userAgent)
+	if req.Body != nil && req.Body != http.NoBody {
+		req.Body = &sending{req.Body, time.AfterFunc(t.stall, func() { cancel(errStalled) }), t.stall}
+	}
 	resp, err := t.inner.RoundTrip(req)
 	if err != nil {
+		if context.Cause(ctx) == errStalled {
+			err = errStalled
+		}
 		cancel(nil)
 		return nil, err
 	}
@@ -49,6 +56,23 @@ func (t *courteous) RoundTrip(req *http.Request) (*http.Response, error) {
 	body.timer = time.AfterFunc(t.stall, func() { cancel(errStalled) })
 	resp.Body = body
 	return resp, nil
+}
+
+// sending is the body of a request, of which the network must take more within stall.
+type sending struct {
+	io.ReadCloser
+	timer *time.Timer
+	stall time.Duration
+}
+
+func (s *sending) Read(p []byte) (int, error) {
+	s.timer.Reset(s.stall)
+	return s.ReadCloser.Read(p)
+}
+
+func (s *sending) Close() error {
+	s.timer.Stop()
+	return s.ReadCloser.Close()
 }
 
 // watched is a body whose reads must not take longer than stall.
