@@ -141,7 +141,7 @@ func (a *App) builder(o buildOptions) (*build.Builder, error) {
 		Cache: cache, Host: h, Report: a.UI, Version: Version(), Insecure: o.allowInsecure,
 		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
 		Engine: func() (engine.Engine, error) {
-			return proot.New(proot.Config{Host: h, Reporter: a.UI})
+			return a.newProot(proot.Config{Host: h, Reporter: a.UI})
 		},
 		Emulator: func(guest platform.Arch) (string, error) {
 			return proot.FindEmulator(h, guest, o.emulator, exec.LookPath)
@@ -163,7 +163,7 @@ func (a *App) lockImages(tags []build.Tag, archs []platform.Arch) (release func(
 	}
 	for _, tag := range tags {
 		for _, arch := range archs {
-			unlock, err := build.Lock(a.host.Dirs, tag.Ref, arch, "build")
+			unlock, err := build.Lock(a.host.Dirs, tag.Ref, arch, a.command)
 			if err != nil {
 				release()
 				return nil, err

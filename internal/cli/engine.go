@@ -53,7 +53,7 @@ func (a *App) prepareProcess(h *host.Host, spec engine.Spec, wish string) (engin
 		}
 		a.UI.Detailf("Taking proot: %v", err)
 	}
-	eng, err := proot.New(proot.Config{Host: h, Reporter: a.UI})
+	eng, err := a.newProot(proot.Config{Host: h, Reporter: a.UI})
 	if err != nil {
 		return nil, "", err
 	}
@@ -74,7 +74,7 @@ func (a *App) printProotCommand(h *host.Host, spec engine.Spec, wish string) err
 	if wish == engineNative {
 		return &usageError{text: "--get-proot-cmd does not go with --engine native, which runs no other program"}
 	}
-	eng, err := proot.New(proot.Config{Host: h, Reporter: a.UI})
+	eng, err := a.newProot(proot.Config{Host: h, Reporter: a.UI})
 	if err != nil {
 		return err
 	}

@@ -52,6 +52,7 @@ func (a *App) sessionFlags(cmd *cobra.Command, o *sessionOptions) {
 	f.BoolVar(&o.getProotCmd, "get-proot-cmd", false, "print the proot command line and exit")
 	_ = cmd.MarkFlagFilename("emulator")
 	_ = cmd.MarkFlagDirname("bind")
+	a.termuxFlags(cmd, w)
 }
 
 // runSession opens the container, composes what is to run, prepares the engine and

@@ -226,7 +226,7 @@ func (a *App) checkFlags(cmd *cobra.Command) error {
 			}
 		}
 		if f.Annotations[annotationTermux] != nil && !a.Termux() {
-			err = UsageErrorf(cmd, "option --%s exists on Termux only", f.Name)
+			err = UsageErrorf(cmd, "option --%s exists on Termux only: %s", f.Name, f.Annotations[annotationTermux][0])
 		}
 	})
 	return err
@@ -239,15 +239,15 @@ const (
 	annotationTermux    = "proot-distro_termux"
 )
 
-// termuxOnly marks flags of cmd as existing on Termux only: elsewhere they
-// are not shown and using one is an error.
-func (a *App) termuxOnly(cmd *cobra.Command, names ...string) {
+// termuxOnly marks flags of cmd as existing on Termux only: elsewhere they are not
+// shown, and using one is an error that gives the reason why.
+func (a *App) termuxOnly(cmd *cobra.Command, why string, names ...string) {
 	for _, name := range names {
 		f := cmd.Flags().Lookup(name)
 		if f.Annotations == nil {
 			f.Annotations = map[string][]string{}
 		}
-		f.Annotations[annotationTermux] = []string{"true"}
+		f.Annotations[annotationTermux] = []string{why}
 		f.Hidden = !a.Termux() && !a.documenting
 	}
 }

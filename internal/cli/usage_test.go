@@ -90,14 +90,14 @@ func TestTermuxOnly(t *testing.T) {
 	a := &App{Program: "pd"}
 	cmd := &cobra.Command{Use: "login"}
 	cmd.Flags().Bool("isolated", false, "")
-	a.termuxOnly(cmd, "isolated")
+	a.termuxOnly(cmd, "because", "isolated")
 	if !cmd.Flags().Lookup("isolated").Hidden {
 		t.Error("shown on a host that is not Termux")
 	}
 	if err := cmd.Flags().Set("isolated", "true"); err != nil {
 		t.Fatal(err)
 	}
-	if err := a.checkFlags(cmd); err == nil || err.Error() != "option --isolated exists on Termux only" {
+	if err := a.checkFlags(cmd); err == nil || err.Error() != "option --isolated exists on Termux only: because" {
 		t.Error(err)
 	}
 }

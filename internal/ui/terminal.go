@@ -21,6 +21,9 @@ func terminal(f *os.File) Stream {
 	}}
 }
 
+// IsTerminal reports whether a person may be at the other end of a stream.
+func IsTerminal(f *os.File) bool { return terminal(f).Size != nil }
+
 // held reports whether another program reads keys from the terminal behind f:
 // it has then turned echo or line editing off (termios(3): ECHO, ICANON), as
 // pinentry does, and would be drawn over.
