@@ -46,6 +46,14 @@ func (a *App) completeImages(_ *cobra.Command, args []string, _ string) ([]cobra
 	return a.cachedImages(), cobra.ShellCompDirectiveDefault
 }
 
+// completeCached offers the references of cached images for the first positional.
+func (a *App) completeCached(_ *cobra.Command, args []string, _ string) ([]cobra.Completion, cobra.ShellCompDirective) {
+	if len(args) > 0 {
+		return nil, cobra.ShellCompDirectiveNoFileComp
+	}
+	return a.cachedImages(), cobra.ShellCompDirectiveNoFileComp
+}
+
 func (a *App) cachedImages() (refs []cobra.Completion) {
 	cache, err := a.Cache()
 	if err != nil {

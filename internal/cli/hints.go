@@ -6,6 +6,7 @@ import (
 	"strings"
 	"syscall"
 
+	"proot-distro/internal/build"
 	"proot-distro/internal/container"
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/guest"
@@ -77,6 +78,10 @@ func (a *App) hints(err error) []string {
 		missing  *missingError
 		dir      *transfer.DirectoryError
 		remote   *registry.Error
+		uncached *uncachedError
+		damaged  *image.DigestError
+		lost     *registry.LostLayerError
+		building *build.BusyError
 		line     *dockerfile.Error
 	)
 	switch {
@@ -89,16 +94,20 @@ func (a *App) hints(err error) []string {
 			a.nameOption(), a.Program, ui.ShellQuote(exists.Name))}
 	case errors.As(err, &noImage):
 		return []string{fmt.Sprintf("Delete it and install the archive again: %s remove %s", a.Program, ui.ShellQuote(noImage.Name))}
-	case errors.Is(err, image.ErrBusy):
+	case errors.Is(err, image.ErrBusy), errors.As(err, &building):
 		return []string{"Wait until it has ended."}
 	case errors.As(err, &dir):
 		return []string{"Add --recursive to copy it with its content."}
+	case errors.As(err, &uncached):
+		return a.uncachedHints(uncached)
 	case errors.As(err, &missing):
 		return []string{fmt.Sprintf("'%s %s' shows what there is.", a.Program, missing.hint)}
 	case errors.As(err, &busy):
 		return []string{fmt.Sprintf("Wait until it has ended; '%s ps' lists running sessions.", a.Program)}
 	case errors.As(err, &remote):
 		return a.registryHints(remote)
+	case errors.As(err, &damaged), errors.As(err, &lost):
+		return []string{"Install or build the image again to have it in full."}
 	case errors.Is(err, guest.ErrNoShell):
 		return []string{fmt.Sprintf("'%s run CONTAINER -- PROGRAM' starts a program without a shell.", a.Program)}
 	case errors.Is(err, syscall.ENOSPC):

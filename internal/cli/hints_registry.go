@@ -21,9 +21,13 @@ func registryExitCode(err *registry.Error) int {
 	return exitNetwork
 }
 
+const credentials = "Credentials are taken from PD_DOCKER_AUTH=user:password, or from ~/.docker/config.json."
+
 // registryHints says what to do when a registry did not give what was asked for.
 func (a *App) registryHints(err *registry.Error) []string {
-	const credentials = "Credentials are taken from PD_DOCKER_AUTH=user:password, or from ~/.docker/config.json."
+	if err.Push {
+		return a.pushHints(err)
+	}
 	switch err.Kind {
 	case registry.DNS, registry.Network, registry.Timeout, registry.Refused:
 		return []string{fmt.Sprintf("Check the network and the registry's name. What '%s list --image' shows installs without it.", a.Program)}
@@ -49,6 +53,24 @@ func (a *App) registryHints(err *registry.Error) []string {
 		return []string{"What was damaged is not kept; try again."}
 	case registry.NoPlatform:
 		return []string{"Another architecture can be chosen with --architecture; it runs through qemu-user."}
+	}
+	return nil
+}
+
+// pushHints says what to do when a registry did not take what was pushed.
+func (a *App) pushHints(err *registry.Error) []string {
+	switch err.Kind {
+	case registry.DNS, registry.Network, registry.Timeout, registry.Refused:
+		return []string{"Check the network and the registry's name. What has arrived is not sent again."}
+	case registry.TLS:
+		return []string{"If you trust this registry and the way to it nevertheless: --allow-insecure"}
+	case registry.Unauthorized, registry.Forbidden, registry.NotFound:
+		hint := fmt.Sprintf("The name says where an image goes; '%s tag' gives it another one.", a.Program)
+		if dir, _ := path.Split(err.Repository); err.Registry == oci.DockerHub && dir == "library/" {
+			hint = fmt.Sprintf("On Docker Hub your own images are named USER/%s; '%s tag' gives an image another name.",
+				path.Base(err.Repository), a.Program)
+		}
+		return []string{credentials, hint}
 	}
 	return nil
 }

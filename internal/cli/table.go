@@ -18,6 +18,8 @@ var table = []func(*App) *cobra.Command{
 	newSyncCommand,
 	newCloneCommand,
 	newBuildCommand,
+	newPushCommand,
+	newTagCommand,
 	newClearCacheCommand,
 	newPsCommand,
 	newKillCommand,

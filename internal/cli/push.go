@@ -1,0 +1,128 @@
+package cli
+
+import (
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"strings"
+
+	"github.com/spf13/cobra"
+
+	"proot-distro/internal/build"
+	"proot-distro/internal/image"
+	"proot-distro/internal/oci"
+	"proot-distro/internal/platform"
+	"proot-distro/internal/registry"
+	"proot-distro/internal/ui"
+)
+
+type pushOptions struct {
+	arch          platform.Arch
+	allowInsecure bool
+}
+
+func newPushCommand(a *App) *cobra.Command {
+	var o pushOptions
+	cmd := &cobra.Command{
+		Use:   "push [OPTIONS] IMAGE",
+		Short: "Send a cached image to its registry",
+		Long: "Send an image from the local cache, built or pulled, to the registry that its name says: Docker Hub for " +
+			"user/app, another one for ghcr.io/user/app. An image built for several platforms goes as one. What the " +
+			"registry has is not sent. 'tag' gives an image the name that it shall have there.",
+		Example: "PD_DOCKER_AUTH=user:password pd push user/app:1.0\n\n" +
+			"# One of several architectures\npd push -a aarch64 ghcr.io/user/app\n\n" +
+			"# A copy of an image in a registry of your own\npd tag debian:12 registry.lan:5000/debian:12\n" +
+			"pd push --allow-insecure registry.lan:5000/debian:12",
+		ValidArgsFunction: a.completeCached,
+		RunE: func(cmd *cobra.Command, args []string) error {
+			return runPush(cmd.Context(), a, o, args[0])
+		},
+	}
+	a.archFlag(cmd, &o.arch, "push the image of `ARCH` only (default: all that were built together, else this machine's)")
+	cmd.Flags().BoolVar(&o.allowInsecure, "allow-insecure", false, "accept plain http and bad certificates")
+	a.verboseFlags(cmd, "each layer that is not sent, and why")
+	return cmd
+}
+
+func runPush(ctx context.Context, a *App, o pushOptions, typed string) error {
+	ref, err := oci.ParseRef(typed)
+	if err != nil {
+		return err
+	}
+	cache, err := a.Cache()
+	if err != nil {
+		return err
+	}
+	index, records, err := a.cachedImage(cache, ref, o.arch)
+	if err != nil {
+		return err
+	}
+	archs := make([]platform.Arch, len(records))
+	names := make([]string, len(records))
+	for i, rec := range records {
+		archs[i], names[i] = rec.Arch, string(rec.Arch)
+	}
+	release, err := a.lockImages([]build.Tag{{Ref: ref, Typed: typed}}, archs)
+	if err != nil {
+		return err
+	}
+	defer release()
+	a.UI.Infof("Pushing %s (%s)", ref, strings.Join(names, ", "))
+	done, err := registry.Push(ctx, registry.PushRequest{
+		Ref: ref, Records: records, Index: index, Cache: cache, Insecure: o.allowInsecure,
+		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")}, Report: a.UI, Version: Version(),
+	})
+	if err != nil {
+		return err
+	}
+	a.UI.Infof("Pushed %s: %s", ref, done.Digest)
+	a.UI.Infof("%s sent (%s), %d mounted from another repository, %d there already.",
+		count(int64(done.Sent), "blob", "blobs"), ui.Size(done.Bytes), done.Mounted, done.Present)
+	return nil
+}
+
+// cachedImage finds what is to be pushed: the index of an image for several platforms, unless one
+// architecture was asked for, or a single record.
+func (a *App) cachedImage(cache *image.Cache, ref oci.Ref, asked platform.Arch) (index []byte, records []*oci.Record, err error) {
+	if asked == "" {
+		index, records, err = cache.LookupIndex(ref)
+		if err == nil || !errors.Is(err, fs.ErrNotExist) {
+			return index, records, err
+		}
+	}
+	all, err := cache.List()
+	if err != nil {
+		return nil, nil, err
+	}
+	arch, err := chooseCached(a.host.Arch, asked, ref, all)
+	if err != nil {
+		return nil, nil, uncached(err, ref)
+	}
+	rec, err := cache.Lookup(ref, arch)
+	return nil, []*oci.Record{rec}, err
+}
+
+// uncachedError says that an image must be got before it can be used.
+type uncachedError struct {
+	error
+	ref oci.Ref
+}
+
+func (e *uncachedError) Unwrap() error { return e.error }
+
+// uncached adds how to get the image, if that is what err is about.
+func uncached(err error, ref oci.Ref) error {
+	if missing := new(missingError); errors.As(err, &missing) {
+		return &uncachedError{err, ref}
+	}
+	return err
+}
+
+func (a *App) uncachedHints(e *uncachedError) []string {
+	name := ui.ShellQuote(e.ref.String())
+	return []string{
+		fmt.Sprintf("Build it with '%s build -t %s PATH', or fetch it with '%s install %s'.", a.Program, name, a.Program, name),
+		fmt.Sprintf("'%s list --image' shows what there is; '%s tag' gives it another name.", a.Program, a.Program),
+	}
+}
