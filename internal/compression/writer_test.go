@@ -52,7 +52,7 @@ func TestWriter(t *testing.T) {
 		None: {"cat"}, Gzip: {"gzip", "-dc"}, Bzip2: {"bzip2", "-dc"}, XZ: {"xz", "-dc"},
 		LZMA: {"xz", "--format=lzma", "-dc"}, Zstd: {"zstd", "-dc"},
 	}
-	for name, data := range map[string][]byte{"nothing": {}, "little": []byte("hello"), "much": mixed(5 << 20)} {
+	for name, data := range map[string][]byte{"nothing": {}, "little": []byte("hello"), "much": mixed(3 << 19)} {
 		for f, argv := range formats {
 			for _, alone := range []bool{false, true} {
 				t.Run(name+" "+f.String()+map[bool]string{true: " alone", false: ""}[alone], func(t *testing.T) {
@@ -85,7 +85,7 @@ func TestWriter(t *testing.T) {
 
 // Python's tarfile reads the first stream only, and knows lzma by a dictionary of 8 MiB.
 func TestWriterForSimpleReaders(t *testing.T) {
-	data := mixed(5 << 20)
+	data := mixed(3 << 19)
 	script := `import sys,zlib,bz2,lzma
 z={"gzip":lambda:zlib.decompressobj(31),"bzip2":bz2.BZ2Decompressor,"xz":lzma.LZMADecompressor,"lzma":lzma.LZMADecompressor}[sys.argv[1]]()
 sys.stdout.buffer.write(z.decompress(sys.stdin.buffer.read()))`
@@ -95,6 +95,7 @@ sys.stdout.buffer.write(z.decompress(sys.stdin.buffer.read()))`
 		t.Fatal(err)
 	}
 	python := strings.TrimSpace(string(executable))
+	env := os.Environ()
 	for _, alone := range []bool{false, true} {
 		if alone {
 			withoutPrograms(t)
@@ -102,6 +103,7 @@ sys.stdout.buffer.write(z.decompress(sys.stdin.buffer.read()))`
 		for _, f := range []Format{Gzip, Bzip2, XZ, LZMA} {
 			packed := compress(t, f, data)
 			cmd := exec.Command(python, "-c", script, f.String())
+			cmd.Env = env
 			cmd.Stdin = bytes.NewReader(packed)
 			if got, err := cmd.Output(); err != nil || !bytes.Equal(got, data) {
 				t.Errorf("%v (alone %v): %v, %d of %d bytes", f, alone, err, len(got), len(data))
@@ -125,7 +127,7 @@ func (d *fullDisk) Write(p []byte) (int, error) {
 }
 
 func TestWriterFails(t *testing.T) {
-	data := mixed(8 << 20)
+	data := mixed(3 << 19)
 	for _, alone := range []bool{false, true} {
 		if alone {
 			withoutPrograms(t)
