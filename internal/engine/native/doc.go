@@ -9,8 +9,9 @@
 // forks the guest's first process, reaps, and exits with that one's status, and the
 // kernel kills whatever is left. It is no Go program any more but a list of system
 // calls, prepared before the fork (see fork.go, plan.go). It dies with its parent.
-// It is not dumpable, so guests can neither trace it nor reach the descriptors and
-// the program file of the host that it has open.
+// It keeps all capabilities of its user namespace, guests never have them all; so
+// guests can neither trace it nor reach its memory, which is a copy of this
+// process's, nor the files of the host that it has open (see ptrace(2), access checks).
 //
 // # Identity
 //

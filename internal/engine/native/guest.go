@@ -35,7 +35,6 @@ func (g guestProcess) plan() plan {
 	var p plan
 	p.step("start the guest's process")
 	p.do(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL))
-	p.do(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 1, 0, 0, 0) // its files in /proc are its own again
 	if g.umask != nil {
 		p.do(unix.SYS_UMASK, g.umask)
 	}

@@ -63,6 +63,8 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error
 	if err != nil {
 		return 0, err
 	}
+	signals := catch(forwarded...)
+	defer signal.Stop(signals)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	pid, err := f.start()
@@ -71,8 +73,6 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error
 	}
 	done := make(chan struct{})
 	defer close(done)
-	signals := catch(forwarded...)
-	defer signal.Stop(signals)
 	go attend(ctx, pid, signals, done)
 	status, err := wait(pid)
 	switch {
@@ -133,11 +133,13 @@ func (p *Process) family(stdio [3]int, keep []int) (*family, error) {
 	if p.features.pidNamespace {
 		f.flags |= unix.CLONE_NEWPID
 	}
+	f.setup.step("set the umask")
+	umask := f.setup.do(unix.SYS_UMASK, 0o022) // for mount points
 	if err := p.planSetup(&f.setup, max(stdio[0], 0)); err != nil {
 		return nil, err
 	}
 	f.guest = guestProcess{
-		spec: p.spec, single: p.maps.single, stdio: stdio,
+		spec: p.spec, single: p.maps.single, stdio: stdio, umask: umask,
 		emulation: emulation{fakeRoot: p.maps.single && p.root(), devices: p.root()},
 	}.plan()
 	f.rest.step("close files")
@@ -188,9 +190,8 @@ func (p *Process) planSetup(s *plan, stdin int) error {
 		s.step("set the hostname")
 		s.do(unix.SYS_SETHOSTNAME, p.spec.Hostname, len(p.spec.Hostname))
 	}
-	s.step("protect the supervisor")
-	s.do(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0, 0, 0, 0)
 	if !p.features.pidNamespace {
+		s.step("adopt orphans")
 		s.do(unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
 	return nil

@@ -4,6 +4,7 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"reflect"
 
 	"golang.org/x/sys/unix"
 
@@ -24,7 +25,11 @@ func openStreams(stdio engine.Stdio) (*streams, error) {
 	if err == nil {
 		err = s.to(1, stdio.Out)
 	}
-	if err == nil {
+	switch {
+	case err != nil:
+	case sameWriter(stdio.Out, stdio.Err):
+		err = s.give(2, s.files[1]) // two at once would disturb each other
+	default:
 		err = s.to(2, stdio.Err)
 	}
 	if err != nil {
@@ -32,6 +37,11 @@ func openStreams(stdio engine.Stdio) (*streams, error) {
 		return nil, err
 	}
 	return s, nil
+}
+
+// sameWriter compares what may not be comparable.
+func sameWriter(a, b io.Writer) bool {
+	return a != nil && b != nil && reflect.TypeOf(a).Comparable() && reflect.TypeOf(b).Comparable() && a == b
 }
 
 // input lets the guest read from r. The copying ends with r, or with the guest.
