@@ -74,8 +74,8 @@ type Secret struct {
 type Builder struct {
 	Cache *image.Cache
 	Host  *host.Host
-	// Engine gives what RUN runs on; it is asked once, at the first RUN.
-	Engine func() (engine.Engine, error)
+	// Prepare has an engine prepare the command of a RUN.
+	Prepare func(engine.Spec) (engine.Process, error)
 	// Emulator gives the emulator for an architecture, or "" where the CPU does it itself.
 	Emulator func(platform.Arch) (string, error)
 	Report   report.Reporter
@@ -144,7 +144,6 @@ type session struct {
 	images   map[string]*tree // of COPY --from=IMAGE, by architecture and reference
 	pulled   map[string]bool  // bases asked for with Pull
 	named    map[string]*source
-	engine   engine.Engine // nil until the first RUN
 	started  time.Time
 	closers  []func() error
 	warnings map[string]bool // told already

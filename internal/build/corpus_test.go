@@ -123,7 +123,13 @@ func newBench(t *testing.T) *bench {
 	b := &bench{t: t, context: filepath.Join(dir, "context"), log: &recorder{Reporter: report.Discard}, bases: map[string]string{}}
 	b.Builder = &Builder{
 		Cache: cache, Host: h, Report: b.log, Version: "test", Output: func(line string) { b.log.output = append(b.log.output, line) },
-		Engine: func() (engine.Engine, error) { return proot.New(proot.Config{Host: h, Reporter: report.Discard}) },
+		Prepare: func(spec engine.Spec) (engine.Process, error) {
+			eng, err := proot.New(proot.Config{Host: h, Reporter: report.Discard})
+			if err != nil {
+				return nil, err
+			}
+			return eng.Prepare(spec)
+		},
 		Emulator: func(guest platform.Arch) (string, error) {
 			return proot.FindEmulator(h, guest, "", exec.LookPath)
 		},

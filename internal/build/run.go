@@ -115,10 +115,6 @@ func (s *stage) commandOf(c *instructions.RunCommand) (command, error) {
 
 // runCommand runs the command and makes a layer of what it did.
 func (s *stage) runCommand(ctx context.Context, c *instructions.RunCommand, cmd command, mounts []mount) (e stepEntry, err error) {
-	eng, err := s.openEngine()
-	if err != nil {
-		return e, err
-	}
 	if err := s.tree.unpack(ctx); err != nil {
 		return e, err
 	}
@@ -134,10 +130,10 @@ func (s *stage) runCommand(ctx context.Context, c *instructions.RunCommand, cmd 
 	}
 	if instructions.GetNetwork(c) == instructions.NetworkNone {
 		return e, &engine.Unsupported{
-			Engine: eng.Name(), Option: "RUN --network=none", Fix: "leave the option away, if the command may reach the network",
+			Engine: "this version", Option: "RUN --network=none", Fix: "leave the option away, if the command may reach the network",
 		}
 	}
-	process, err := s.prepare(ctx, eng, &spec, place)
+	process, err := s.prepare(ctx, &spec, place)
 	if err != nil {
 		return e, err
 	}
@@ -194,17 +190,6 @@ func (s *stage) ownerAfter(before *layer.Tree, user engine.User) func(string) (i
 		s.tree.owners.set(name, who)
 		return who.uid, who.gid
 	}
-}
-
-func (s *stage) openEngine() (engine.Engine, error) {
-	if s.engine == nil {
-		eng, err := s.Engine()
-		if err != nil {
-			return nil, fmt.Errorf("RUN needs an engine: %w", err)
-		}
-		s.engine = eng
-	}
-	return s.engine, nil
 }
 
 // spec describes the command for an engine.
@@ -293,8 +278,8 @@ func (s *stage) wrapLoader(spec *engine.Spec, programs guest.Programs) error {
 }
 
 // prepare falls back to copies where the engine cannot bind read-only.
-func (s *stage) prepare(ctx context.Context, eng engine.Engine, spec *engine.Spec, place *mounted) (engine.Process, error) {
-	process, err := eng.Prepare(*spec)
+func (s *stage) prepare(ctx context.Context, spec *engine.Spec, place *mounted) (engine.Process, error) {
+	process, err := s.Prepare(*spec)
 	var cannot *engine.Unsupported
 	if !errors.As(err, &cannot) || !place.readOnly() {
 		return process, err
@@ -303,7 +288,7 @@ func (s *stage) prepare(ctx context.Context, eng engine.Engine, spec *engine.Spe
 		return nil, err
 	}
 	spec.Binds = place.binds
-	return eng.Prepare(*spec)
+	return s.Prepare(*spec)
 }
 
 // attend runs the command to its end and keeps the last lines it prints.

@@ -25,6 +25,7 @@ type buildOptions struct {
 	arch          platform.Arch
 	platforms     []string
 	target        string
+	engine        string
 	emulator      string
 	outputs       []string
 	installAs     string
@@ -71,6 +72,7 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 	f.StringSliceVar(&o.platforms, "platform", nil, "build for `PLATFORM`, as in linux/amd64,linux/arm64 (default: this machine's)")
 	a.archFlag(cmd, &o.arch, "build for CPU architecture `ARCH`; the same as --platform")
 	f.StringVar(&o.target, "target", "", "build stage `STAGE` instead of the last one")
+	f.StringVar(&o.engine, "engine", "", "run commands with `ENGINE`: native (namespaces of the kernel), proot, or auto (default proot)")
 	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
 	f.StringArrayVarP(&o.outputs, "output", "o", nil, "write the image to `FILE` too: .oci.tar, .tar.gz, .tar.xz or .tar.zst (repeatable)")
 	f.StringVar(&o.installAs, "install-as", "", "install the image as container `NAME` afterwards")
@@ -140,8 +142,9 @@ func (a *App) builder(o buildOptions) (*build.Builder, error) {
 	b := &build.Builder{
 		Cache: cache, Host: h, Report: a.UI, Version: Version(), Insecure: o.allowInsecure,
 		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
-		Engine: func() (engine.Engine, error) {
-			return a.newProot(proot.Config{Host: h, Reporter: a.UI})
+		Prepare: func(spec engine.Spec) (engine.Process, error) {
+			process, _, err := a.prepareProcess(h, spec, o.engine)
+			return process, err
 		},
 		Emulator: func(guest platform.Arch) (string, error) {
 			return proot.FindEmulator(h, guest, o.emulator, exec.LookPath)
