@@ -1,0 +1,189 @@
+package native
+
+import (
+	"bytes"
+	"context"
+	"encoding/json"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"syscall"
+	"testing"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/engine"
+	"proot-distro/internal/platform"
+)
+
+// What makes the test binary something else than tests.
+const (
+	execVar  = "PD_TEST_EXEC"  // a program that runs one Spec with Exec
+	probeVar = "PD_TEST_PROBE" // a program that probes in the given circumstances
+	guestVar = "PD_TEST_GUEST" // the guest's program
+	againVar = "PD_TEST_AGAIN" // the tests, run by an ordinary user
+)
+
+const ordinaryUser = 65534
+
+func TestMain(m *testing.M) {
+	var err error
+	status := 0
+	switch {
+	case os.Getenv(execVar) != "":
+		status, err = serveExec(os.Getenv(execVar))
+	case os.Getenv(probeVar) != "":
+		err = serveProbe(os.Getenv(probeVar))
+	case os.Getenv(guestVar) != "":
+		serveGuest()
+	default:
+		status = m.Run()
+		if os.Getuid() == 0 && os.Getenv(againVar) == "" && status == 0 {
+			status, err = runAgain()
+		}
+	}
+	if err != nil {
+		fmt.Fprintln(os.Stderr, err)
+		status = 99
+	}
+	os.Exit(status)
+}
+
+// runAgain runs the tests as an ordinary user, for whom most differs.
+func runAgain() (int, error) {
+	fmt.Println("The same tests as an ordinary user:")
+	dir, err := os.MkdirTemp("", "pd-native-")
+	if err != nil {
+		return 0, err
+	}
+	defer os.RemoveAll(dir)
+	if err := os.Chmod(dir, 0o777); err != nil {
+		return 0, err
+	}
+	program, err := os.ReadFile("/proc/self/exe")
+	if err != nil {
+		return 0, err
+	}
+	copied := filepath.Join(dir, "native.test")
+	if err := os.WriteFile(copied, program, 0o755); err != nil {
+		return 0, err
+	}
+	cmd := exec.Command(copied, os.Args[1:]...)
+	cmd.Dir = dir
+	cmd.Env = append(os.Environ(), againVar+"=1", "TMPDIR="+dir, "HOME="+dir)
+	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
+	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
+	if err := cmd.Run(); cmd.ProcessState == nil {
+		return 0, err
+	}
+	return cmd.ProcessState.ExitCode(), nil
+}
+
+type execRequest struct {
+	Spec engine.Spec
+	Keep string // file to open and keep
+}
+
+func serveExec(request string) (int, error) {
+	var r execRequest
+	if err := json.Unmarshal([]byte(request), &r); err != nil {
+		return 0, err
+	}
+	e, err := New()
+	if err != nil {
+		return 0, err
+	}
+	p, err := e.Prepare(r.Spec)
+	if err != nil {
+		return 0, err
+	}
+	// What a careless parent left open.
+	if fd, err := unix.Open("/etc", unix.O_RDONLY, 0); err != nil || fd < 3 {
+		return 0, fmt.Errorf("open /etc: %d, %w", fd, err)
+	}
+	var keep []*os.File
+	if r.Keep != "" {
+		f, err := os.Create(r.Keep)
+		if err != nil {
+			return 0, err
+		}
+		keep = append(keep, f)
+	}
+	return p.Exec(keep)
+}
+
+// execCommand gives a process that runs a Spec with Exec.
+func execCommand(t *testing.T, r execRequest) *exec.Cmd {
+	t.Helper()
+	request, err := json.Marshal(r)
+	must(t, err)
+	cmd := exec.Command("/proc/self/exe")
+	cmd.Env = append(os.Environ(), execVar+"="+string(request))
+	return cmd
+}
+
+func newEngine(t *testing.T) *Engine {
+	t.Helper()
+	e, err := New()
+	if err != nil {
+		t.Fatalf("these tests need user namespaces: %v", err)
+	}
+	return e
+}
+
+// newRootfs makes a guest of one static busybox.
+func newRootfs(t *testing.T) string {
+	t.Helper()
+	program, err := os.ReadFile("/bin/busybox")
+	if err != nil {
+		t.Fatalf("these tests need Debian's package busybox-static: %v", err)
+	}
+	root := t.TempDir()
+	for _, dir := range []string{"bin", "etc", "tmp"} {
+		must(t, os.Mkdir(filepath.Join(root, dir), 0o755))
+	}
+	must(t, os.WriteFile(filepath.Join(root, "bin/busybox"), program, 0o755))
+	for applet := range strings.FieldsSeq("sh ls stat cat sleep kill env id uname true chown mknod mkfifo mount umount touch hostname readlink nohup") {
+		must(t, os.Symlink("busybox", filepath.Join(root, "bin", applet)))
+	}
+	must(t, os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:guest:/:/bin/sh\n"), 0o644))
+	must(t, os.WriteFile(filepath.Join(root, "only-in-guest"), nil, 0o644))
+	return root
+}
+
+func newSpec(root string, argv ...string) engine.Spec {
+	return engine.Spec{
+		Container: "box", Rootfs: root, Argv: argv, WorkDir: "/", Env: []string{"PATH=/bin"},
+		Arch: platform.Binary(), HostArch: platform.Binary(),
+	}
+}
+
+func script(root, text string) engine.Spec { return newSpec(root, "/bin/sh", "-c", text) }
+
+// runSpec runs a Spec and returns its output and status.
+func runSpec(t *testing.T, s engine.Spec) (string, int) {
+	t.Helper()
+	p, err := newEngine(t).Prepare(s)
+	must(t, err)
+	var out bytes.Buffer
+	status, err := p.Run(context.Background(), engine.Stdio{Out: &out, Err: &out})
+	must(t, err)
+	return out.String(), status
+}
+
+// wantOutput runs a script as the guest and compares what it says.
+func wantOutput(t *testing.T, s engine.Spec, want string) {
+	t.Helper()
+	if out, status := runSpec(t, s); out != want || status != 0 {
+		t.Errorf("status %d, output:\n%s\nwant:\n%s", status, out, want)
+	}
+}
+
+func must(t *testing.T, err error) {
+	t.Helper()
+	if err != nil {
+		t.Fatal(err)
+	}
+}

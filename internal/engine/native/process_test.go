@@ -1,0 +1,244 @@
+package native
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"strings"
+	"sync"
+	"syscall"
+	"testing"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/engine"
+)
+
+// endings are commands and the statuses that both Run and Exec give for them.
+var endings = []struct {
+	script string
+	want   int
+}{
+	{"true", 0},
+	{"exit 7", 7},
+	{"exit 200", 200},
+	{"kill -9 $$", 137},
+	{"kill -TERM $$", 143},
+	{"kill -INT $$", 130},
+	{"(exit 5); exit 0", 0},
+	{"sleep 60 & exit 3", 3},
+	{"nosuchprogram", 127},
+}
+
+func TestStatus(t *testing.T) {
+	root := newRootfs(t)
+	for _, tt := range endings {
+		t.Run(tt.script, func(t *testing.T) {
+			if out, status := runSpec(t, script(root, tt.script)); status != tt.want {
+				t.Errorf("Run: status %d, want %d: %s", status, tt.want, out)
+			}
+			cmd := execCommand(t, execRequest{Spec: script(root, tt.script)})
+			out, _ := cmd.CombinedOutput()
+			if status := cmd.ProcessState.ExitCode(); status != tt.want {
+				t.Errorf("Exec: status %d, want %d: %s", status, tt.want, out)
+			}
+		})
+	}
+}
+
+func TestCannotStart(t *testing.T) {
+	root := newRootfs(t)
+	must(t, os.WriteFile(filepath.Join(root, "file"), nil, 0o644))
+	tests := []struct {
+		name   string
+		change func(*engine.Spec)
+		want   string
+	}{
+		{"program", func(s *engine.Spec) { s.Argv = []string{"/nowhere"} }, "cannot run /nowhere: no such file or directory"},
+		{"not executable", func(s *engine.Spec) { s.Argv = []string{"/file"} }, "cannot run /file: permission denied"},
+		{"work directory", func(s *engine.Spec) { s.WorkDir = "/nowhere" }, "cannot enter the work directory /nowhere: no such file or directory"},
+		{"NUL", func(s *engine.Spec) { s.Argv = []string{"/bin/sh", "a\x00b"} }, "NUL"},
+		{"bind on a file", func(s *engine.Spec) { s.Binds = []engine.Bind{{Source: "/etc", Target: "/file/x"}} }, "cannot bind /etc at /file/x: not a directory"},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			s := script(root, "true")
+			tt.change(&s)
+			p, err := newEngine(t).Prepare(s)
+			must(t, err)
+			if _, err := p.Run(context.Background(), engine.Stdio{}); err == nil || !strings.Contains(err.Error(), tt.want) {
+				t.Errorf("error %v, want %q", err, tt.want)
+			}
+		})
+	}
+}
+
+func TestUnsupported(t *testing.T) {
+	for name, change := range map[string]func(*engine.Spec){
+		"real identity": func(s *engine.Spec) { s.User.Real = true },
+		"kernel":        func(s *engine.Spec) { s.KernelRelease = "5.4" },
+		"ports":         func(s *engine.Spec) { s.RedirectPorts = true },
+	} {
+		s := script(newRootfs(t), "true")
+		change(&s)
+		var cannot *engine.Unsupported
+		if _, err := newEngine(t).Prepare(s); !errors.As(err, &cannot) {
+			t.Errorf("%s: error %v", name, err)
+		}
+	}
+	s := script(newRootfs(t), "true")
+	s.Binds = []engine.Bind{{Source: "/no/such/thing", Target: "/x"}}
+	if _, err := newEngine(t).Prepare(s); err == nil || !strings.Contains(err.Error(), "/no/such/thing: it does not exist") {
+		t.Errorf("missing source: error %v", err)
+	}
+}
+
+func TestStreams(t *testing.T) {
+	p, err := newEngine(t).Prepare(script(newRootfs(t), "cat; echo wrong >&2; readlink /proc/self/fd/0 | { read x; }"))
+	must(t, err)
+	var out, wrong bytes.Buffer
+	long := strings.Repeat("0123456789abcdef", 1<<16)
+	status, err := p.Run(context.Background(), engine.Stdio{In: strings.NewReader(long), Out: &out, Err: &wrong})
+	if err != nil || status != 0 || out.String() != long || wrong.String() != "wrong\n" {
+		t.Errorf("status %d, error %v, %d bytes, %q", status, err, out.Len(), wrong.String())
+	}
+}
+
+func TestCancel(t *testing.T) {
+	p, err := newEngine(t).Prepare(script(newRootfs(t), "trap : TERM INT; sleep 60 & echo ready; sleep 60"))
+	must(t, err)
+	ctx, cancel := context.WithCancel(context.Background())
+	defer cancel()
+	start := time.Now()
+	_, err = p.Run(ctx, engine.Stdio{Out: &trigger{text: "ready", fire: cancel}})
+	if !errors.Is(err, context.Canceled) || time.Since(start) > 4*time.Second {
+		t.Errorf("error %v after %v", err, time.Since(start))
+	}
+}
+
+// a trigger calls fire once text was written to it.
+type trigger struct {
+	buf  bytes.Buffer
+	text string
+	fire func()
+}
+
+func (w *trigger) Write(p []byte) (int, error) {
+	w.buf.Write(p)
+	if strings.Contains(w.buf.String(), w.text) {
+		w.fire()
+	}
+	return len(p), nil
+}
+
+// started starts a session and waits until its guest has said "ready".
+func started(t *testing.T, r execRequest) *exec.Cmd {
+	t.Helper()
+	cmd := execCommand(t, r)
+	ready := make(chan struct{})
+	out := &trigger{text: "ready", fire: sync.OnceFunc(func() { close(ready) })}
+	cmd.Stdout, cmd.Stderr = out, out
+	must(t, cmd.Start())
+	select {
+	case <-ready:
+	case <-time.After(10 * time.Second):
+		t.Fatalf("the guest is not ready: %s", out.buf.String())
+	}
+	return cmd
+}
+
+func TestForwardedSignals(t *testing.T) {
+	for _, s := range []syscall.Signal{unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2} {
+		text := fmt.Sprintf("trap 'exit 40' %d; echo ready; while :; do sleep 0.05; done", int(s))
+		cmd := started(t, execRequest{Spec: script(newRootfs(t), text)})
+		must(t, cmd.Process.Signal(s))
+		_ = cmd.Wait()
+		if status := cmd.ProcessState.ExitCode(); status != 40 {
+			t.Errorf("%v: status %d, want 40", s, status)
+		}
+	}
+}
+
+// TestParentKilled kills the outer process by the signal that it cannot handle.
+func TestParentKilled(t *testing.T) {
+	kept := filepath.Join(t.TempDir(), "kept")
+	cmd := started(t, execRequest{Spec: script(newRootfs(t), "sleep 61 & echo ready; sleep 62"), Keep: kept})
+	guests, err := Guests(cmd.Process.Pid)
+	must(t, err)
+	if len(guests) < 2 {
+		t.Errorf("guests %v, want the shell and two sleeps", guests)
+	}
+	must(t, cmd.Process.Kill())
+	_ = cmd.Wait()
+	for deadline := time.Now().Add(5 * time.Second); ; time.Sleep(5 * time.Millisecond) {
+		alive := 0
+		for _, pid := range guests {
+			if unix.Kill(pid, 0) == nil {
+				alive++
+			}
+		}
+		if alive == 0 {
+			return
+		}
+		if time.Now().After(deadline) {
+			t.Fatalf("%d of %v are still alive", alive, guests)
+		}
+	}
+}
+
+func TestTerminal(t *testing.T) {
+	tests := []struct {
+		name, script string
+		typed        byte
+		want         int
+	}{
+		{"interrupt", "echo ready; exec sleep 60", 3, 130},
+		{"quit", "ulimit -c 0; echo ready; exec sleep 60", 28, 131},
+		{"own handler", "trap 'exit 42' INT; echo ready; sleep 60", 3, 42},
+		{"console", "[ $(readlink -f /dev/console) = /dev/console ] && [ -c /dev/console ] && echo ready; exec sleep 60", 3, 130},
+	}
+	for _, tt := range tests {
+		t.Run(tt.name, func(t *testing.T) {
+			cmd := execCommand(t, execRequest{Spec: script(newRootfs(t), tt.script)})
+			master, slave := openTerminal(t)
+			cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+			must(t, cmd.Start())
+			slave.Close()
+			var seen bytes.Buffer
+			for buf := make([]byte, 256); !strings.Contains(seen.String(), "ready"); {
+				n, err := master.Read(buf)
+				if err != nil {
+					t.Fatalf("terminal: %v after %q", err, seen.String())
+				}
+				seen.Write(buf[:n])
+			}
+			time.Sleep(20 * time.Millisecond) // until exec has reset the shell's handlers
+			_, err := master.Write([]byte{tt.typed})
+			must(t, err)
+			_ = cmd.Wait()
+			if status := cmd.ProcessState.ExitCode(); status != tt.want {
+				t.Errorf("status %d, want %d", status, tt.want)
+			}
+		})
+	}
+}
+
+func openTerminal(t *testing.T) (master, slave *os.File) {
+	t.Helper()
+	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
+	must(t, err)
+	t.Cleanup(func() { master.Close() })
+	fd := int(master.Fd())
+	must(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
+	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
+	must(t, err)
+	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
+	must(t, err)
+	return master, slave
+}

@@ -1,0 +1,268 @@
+package native
+
+import (
+	"errors"
+	"fmt"
+	"os"
+	"os/exec"
+	"path/filepath"
+	"runtime"
+	"strings"
+	"syscall"
+	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/engine"
+)
+
+// serveGuest tries what no program of busybox does.
+func serveGuest() {
+	say := func(name string, err error) { fmt.Printf("%s: %v\n", name, err) }
+	char := byte('x')
+	_, _, errno := unix.Syscall(unix.SYS_IOCTL, 0, unix.TIOCSTI, uintptr(unsafe.Pointer(&char)))
+	say("TIOCSTI", errno)
+	char = 2
+	_, _, errno = unix.Syscall(unix.SYS_IOCTL, 0, unix.TIOCLINUX, uintptr(unsafe.Pointer(&char)))
+	say("TIOCLINUX", errno)
+	say("chown", unix.Chown("/tmp", 12, 34))
+	say("setgroups", syscall.Setgroups([]int{1, 2, 3}))
+	say("mknod", unix.Mknod("/tmp/null", unix.S_IFCHR|0o666, 1<<8|3))
+	say("mkfifo", unix.Mknod("/tmp/fifo", unix.S_IFIFO|0o666, 0))
+	_, err := os.Stat("/tmp/fifo")
+	say("stat", err)
+	say("remount", unix.Mount("", "/ro", "", unix.MS_REMOUNT|unix.MS_BIND, ""))
+	say("unmount", unix.Unmount("/ro", unix.MNT_DETACH))
+	say("write", os.WriteFile("/ro/file", nil, 0o644))
+	say("trace", syscall.PtraceAttach(1))
+	_, err = os.Readlink("/proc/1/exe")
+	say("exe", errors.Unwrap(err))
+	_, err = os.Readlink("/proc/1/fd/1")
+	say("fd", errors.Unwrap(err))
+	say("setresuid", syscall.Setresuid(12, 12, 12))
+}
+
+// guestSpec runs serveGuest, and needs this test program to be static.
+func guestSpec(t *testing.T) engine.Spec {
+	t.Helper()
+	self, err := os.Executable()
+	must(t, err)
+	s := newSpec(newRootfs(t), "/guest.test")
+	s.Env = append(s.Env, guestVar+"=1")
+	s.Binds = []engine.Bind{{Source: self, Target: "/guest.test", ReadOnly: true}, {Source: t.TempDir(), Target: "/ro", ReadOnly: true}}
+	return s
+}
+
+func TestGuestCannot(t *testing.T) {
+	common := `TIOCSTI: operation not permitted
+TIOCLINUX: operation not permitted
+chown: %v
+setgroups: %v
+mknod: %v
+mkfifo: <nil>
+stat: <nil>
+remount: operation not permitted
+unmount: operation not permitted
+write: open /ro/file: read-only file system
+trace: operation not permitted
+exe: permission denied
+fd: permission denied
+setresuid: %v
+`
+	wantOutput(t, guestSpec(t), fmt.Sprintf(common, nil, nil, nil, nil))
+	if os.Getuid() == 0 {
+		return // who has all users could have really become this one
+	}
+	s := guestSpec(t)
+	s.User = engine.User{UID: 1000, GID: 100}
+	no := unix.EPERM
+	wantOutput(t, s, fmt.Sprintf(common, unix.EINVAL, no, no, unix.EINVAL))
+}
+
+// TestConfined has a guest look for the host.
+func TestConfined(t *testing.T) {
+	s := script(newRootfs(t), `
+ls /../../.. /dev
+ls /proc/self/fd | wc -l
+echo pid $$
+kill -0 `+fmt.Sprint(os.Getpid())+` 2>/dev/null && echo reached the host
+grep -E 'Cap(Inh|Prm|Eff|Bnd|Amb)' /proc/self/status
+touch /sys/x 2>/dev/null || echo /sys is read-only
+hostname`)
+	must(t, os.Symlink("busybox", filepath.Join(s.Rootfs, "bin/wc")))
+	must(t, os.Symlink("busybox", filepath.Join(s.Rootfs, "bin/grep")))
+	s.Hostname = "elsewhere"
+	wantOutput(t, s, `/../../..:
+bin
+dev
+etc
+only-in-guest
+proc
+sys
+tmp
+
+/dev:
+fd
+full
+null
+ptmx
+pts
+random
+shm
+stderr
+stdin
+stdout
+tty
+urandom
+zero
+4
+pid 2
+CapInh:	0000000000000000
+CapPrm:	00000000a80425fb
+CapEff:	00000000a80425fb
+CapBnd:	00000000a80425fb
+CapAmb:	0000000000000000
+/sys is read-only
+elsewhere
+`)
+}
+
+func TestExecLeavesNothingOpen(t *testing.T) {
+	kept := filepath.Join(t.TempDir(), "kept")
+	s := script(newRootfs(t), "ls -l /proc/self/fd /proc/1/fd/ 2>&1")
+	out, err := execCommand(t, execRequest{Spec: s, Keep: kept}).CombinedOutput()
+	if strings.Contains(string(out), "/etc") || strings.Contains(string(out), kept) || strings.Contains(string(out), "pipe") && strings.Count(string(out), "pipe:") > 2 {
+		t.Errorf("the guest has files of the host (%v):\n%s", err, out)
+	}
+}
+
+// TestBinds mounts at hostile and at missing places of a rootfs.
+func TestBinds(t *testing.T) {
+	before, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	host := t.TempDir()
+	must(t, os.WriteFile(filepath.Join(host, "data"), []byte("data\n"), 0o644))
+	root := newRootfs(t)
+	outside, beside := t.TempDir(), t.TempDir()
+	must(t, os.Symlink(outside, filepath.Join(root, "absolute")))
+	must(t, os.Symlink("../../../../../.."+beside, filepath.Join(root, "relative")))
+	s := script(root, "cat /absolute/new/data /relative/new/data /a/b/c /etc/passwd; echo x > /absolute/new/data")
+	s.Binds = []engine.Bind{
+		{Source: host, Target: "/absolute/new"},
+		{Source: host, Target: "/relative/new"},
+		{Source: filepath.Join(host, "data"), Target: "/a/b/c"},
+		{Source: filepath.Join(host, "data"), Target: "/etc/passwd", ReadOnly: true},
+	}
+	must(t, os.MkdirAll(filepath.Join(root, outside), 0o755))
+	must(t, os.MkdirAll(filepath.Join(root, beside), 0o755))
+	wantOutput(t, s, "data\ndata\ndata\ndata\n")
+	for _, dir := range []string{outside, beside} {
+		if entries, err := os.ReadDir(dir); err != nil || len(entries) != 0 {
+			t.Errorf("a link of the rootfs led to the host: %v, %v", entries, err)
+		}
+	}
+	if data, err := os.ReadFile(filepath.Join(host, "data")); string(data) != "x\n" {
+		t.Errorf("a guest did not write to a bind: %q, %v", data, err)
+	}
+	after, err := os.ReadFile("/proc/self/mountinfo")
+	must(t, err)
+	if string(before) != string(after) {
+		t.Errorf("mounts before:\n%s\nafter:\n%s", before, after)
+	}
+}
+
+// TestLinksOfProot reads a file that proot's emulation of hard links has replaced.
+func TestLinksOfProot(t *testing.T) {
+	root := newRootfs(t)
+	must(t, os.Mkdir(filepath.Join(root, ".l2s"), 0o755))
+	must(t, os.WriteFile(filepath.Join(root, ".l2s/.l2s.a0001.0002"), []byte("linked\n"), 0o644))
+	must(t, os.Symlink(filepath.Join(root, ".l2s/.l2s.a0001.0002"), filepath.Join(root, ".l2s/.l2s.a0001")))
+	must(t, os.Symlink(filepath.Join(root, ".l2s/.l2s.a0001"), filepath.Join(root, "a")))
+	wantOutput(t, script(root, "cat /a"), "linked\n")
+}
+
+func TestUser(t *testing.T) {
+	s := script(newRootfs(t), "id -u; id -g; echo $GREETING $PATH; echo $PWD; umask; ls -ln /tmp/new 2>/dev/null; touch /tmp/new && stat -c '%u %g' /tmp/new")
+	must(t, os.Chmod(s.Rootfs, 0o755))
+	must(t, os.Chmod(filepath.Join(s.Rootfs, "tmp"), 0o777))
+	for dir := s.Rootfs; dir != os.TempDir() && os.Getuid() == 0; dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o755)) // so that a real other user gets there
+	}
+	s.User = engine.User{UID: 1234, GID: 99}
+	s.Env = []string{"PATH=/bin", "GREETING=hello world"}
+	s.WorkDir = "/tmp"
+	old := unix.Umask(0o027)
+	defer unix.Umask(old)
+	wantOutput(t, s, "1234\n99\nhello world /bin\n/tmp\n0027\n1234 99\n")
+}
+
+// serveProbe probes where namespaces are denied.
+func serveProbe(how string) error {
+	switch how {
+	case "filtered":
+		runtime.LockOSThread()
+		if err := denyNamespaces(); err != nil {
+			return err
+		}
+	case "none left":
+		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
+			return err
+		}
+	case "chroot":
+		// A root directory that is another one than that of the mount namespace.
+		err := unix.Mount("/", os.TempDir(), "", unix.MS_BIND|unix.MS_REC, "")
+		if err := errors.Join(err, unix.Chroot(os.TempDir())); err != nil {
+			return err
+		}
+	}
+	_, err := New()
+	fmt.Println(err)
+	if err != nil && !errors.Is(err, ErrUnavailable) {
+		return errors.New("no ErrUnavailable")
+	}
+	return nil
+}
+
+// denyNamespaces has clone(2) fail with EPERM for new user namespaces, as container
+// programs have it.
+func denyNamespaces() error {
+	filter := []unix.SockFilter{
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 4, K: unix.SYS_CLONE},
+		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 16},
+		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: unix.CLONE_NEWUSER},
+		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: 0},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
+		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
+	}
+	program := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
+	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
+		return err
+	}
+	return unix.Prctl(unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(program)), 0, 0)
+}
+
+func TestProbe(t *testing.T) {
+	// This happens in a user namespace, where everyone may deny them to himself.
+	for _, tt := range []struct{ how, want string }{
+		{"allowed", "<nil>\n"},
+		{"filtered", "the native engine cannot be used on this machine: cannot create namespaces: operation not permitted\n"},
+		{"none left", "the native engine cannot be used on this machine: cannot create namespaces: no space left on device\n"},
+		{"chroot", "the native engine cannot be used on this machine: cannot create namespaces: operation not permitted\n"},
+	} {
+		t.Run(tt.how, func(t *testing.T) {
+			cmd := exec.Command("/proc/self/exe")
+			cmd.Env = append(os.Environ(), probeVar+"="+tt.how)
+			cmd.SysProcAttr = &syscall.SysProcAttr{
+				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+				GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+			}
+			out, err := cmd.CombinedOutput()
+			if string(out) != tt.want {
+				t.Errorf("%v: %swant %s", err, out, tt.want)
+			}
+		})
+	}
+}
