@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"proot-distro/internal/engine"
@@ -71,6 +72,19 @@ func parseBind(wish string) (engine.Bind, error) {
 		return engine.Bind{}, fmt.Errorf("the source cannot be used: %w", err)
 	}
 	return engine.Bind{Source: source, Target: target, ReadOnly: readOnly}, nil
+}
+
+// tmpfs checks the places of temporary filesystems.
+func tmpfs(wishes []string) ([]string, error) {
+	var places []string
+	for _, wish := range wishes {
+		place := path.Clean(wish)
+		if !path.IsAbs(wish) || place == "/" || slices.Contains(engineBinds, place) || strings.ContainsAny(wish, "\x00\n") {
+			return nil, fmt.Errorf("--tmpfs %q: it must be an absolute path, and neither / nor one of %s", wish, strings.Join(engineBinds, ", "))
+		}
+		places = append(places, place)
+	}
+	return places, nil
 }
 
 // overlap returns a destination that target hides, wholly or by covering its

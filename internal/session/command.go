@@ -76,10 +76,19 @@ func isIdentifier(name string) bool {
 // maxUTS is the room in a field of uname(2).
 const maxUTS = 64
 
+// What --network may say.
+const (
+	networkHost = "host"
+	networkNone = "none"
+)
+
 func validateNames(o Options) error {
 	const digitsAndLetters = "0123456789abcdefghijklmnopqrstuvwxyzABCDEFGHIJKLMNOPQRSTUVWXYZ"
 	if strings.Trim(o.Hostname, digitsAndLetters+".-_") != "" || len(o.Hostname) > maxUTS {
 		return fmt.Errorf("--hostname %q: a hostname has at most %d letters, digits, dots and hyphens", o.Hostname, maxUTS)
+	}
+	if !slices.Contains([]string{"", networkHost, networkNone}, o.Network) {
+		return fmt.Errorf("--network %q: it is either %s or %s", o.Network, networkHost, networkNone)
 	}
 	if len(o.Kernel) > maxUTS {
 		return fmt.Errorf("--kernel: a release has at most %d characters", maxUTS)

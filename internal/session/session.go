@@ -39,6 +39,9 @@ type Options struct {
 	Kernel        string // release of uname -r
 	Hostname      string
 	RedirectPorts bool
+	Network       string   // "host", "none", or "" for host
+	ReadOnly      bool     // the container's own files
+	Tmpfs         []string // guest paths
 
 	// The rest is for Termux alone.
 	Mode         Mode
@@ -205,6 +208,8 @@ func (s *Session) base(o Options, defaultUser string) (engine.Spec, guest.User, 
 		Hostname:      o.Hostname,
 		KernelRelease: o.Kernel,
 		RedirectPorts: o.RedirectPorts,
+		NoNetwork:     o.Network == networkNone,
+		ReadOnly:      o.ReadOnly,
 		Arch:          s.arch,
 		HostArch:      s.host.Arch,
 		Features:      s.features(o),
@@ -214,6 +219,9 @@ func (s *Session) base(o Options, defaultUser string) (engine.Spec, guest.User, 
 		if err = s.checkForeign(spec.Emulator, err); err != nil {
 			return engine.Spec{}, guest.User{}, err
 		}
+	}
+	if spec.Tmpfs, err = tmpfs(o.Tmpfs); err != nil {
+		return engine.Spec{}, guest.User{}, err
 	}
 	if spec.Binds, err = s.binds(o, user, spec.Emulator != ""); err != nil {
 		return engine.Spec{}, guest.User{}, err

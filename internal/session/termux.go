@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path"
+	"strconv"
 
 	"golang.org/x/sys/unix"
 
@@ -69,7 +70,7 @@ func (s *Session) user(spec string, wished bool) (guest.User, error) {
 	if wished {
 		return guest.User{}, errors.New("it is made of Termux's packages and has no users but your own: leave --user out")
 	}
-	return guest.User{UID: os.Getuid(), GID: os.Getgid(), Home: guestHome}, nil
+	return guest.User{Name: strconv.Itoa(os.Getuid()), UID: os.Getuid(), GID: os.Getgid(), Home: guestHome}, nil
 }
 
 // checkForeign refuses what an emulator cannot do: it and its libraries come from the

@@ -6,6 +6,7 @@ import (
 	"io/fs"
 	"os"
 	"path"
+	"slices"
 
 	"proot-distro/internal/engine"
 	"proot-distro/internal/guest"
@@ -73,6 +74,9 @@ func (s *Session) modeOf(dir string, spec engine.Spec) (fs.FileMode, error) {
 			return 0, err
 		}
 		return info.Mode(), nil
+	}
+	if slices.Contains(spec.Tmpfs, path.Clean(dir)) {
+		return fs.ModeDir, nil
 	}
 	info, err := s.root.Stat(dir)
 	if errors.Is(err, fs.ErrNotExist) && coversAny(spec.Binds, dir) {
