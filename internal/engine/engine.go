@@ -38,6 +38,14 @@ type Spec struct {
 	// RedirectPorts moves privileged ports 1..1023 up by 2000.
 	RedirectPorts bool
 
+	// Tmpfs are guest paths at which empty temporary filesystems are mounted, below
+	// the binds.
+	Tmpfs []string
+	// ReadOnly protects the root filesystem itself; binds and Tmpfs are not part of it.
+	ReadOnly bool
+	// NoNetwork leaves the guest a loopback device of its own only.
+	NoNetwork bool
+
 	// Arch is the guest's architecture and HostArch the machine's.
 	Arch, HostArch platform.Arch
 	// Emulator is the host path of a user-mode emulator; empty when the CPU

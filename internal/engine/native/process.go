@@ -133,6 +133,9 @@ func (p *Process) family(stdio [3]int, keep []int) (*family, error) {
 	if p.features.pidNamespace {
 		f.flags |= unix.CLONE_NEWPID
 	}
+	if p.spec.NoNetwork {
+		f.flags |= unix.CLONE_NEWNET
+	}
 	f.setup.step("set the umask")
 	umask := f.setup.do(unix.SYS_UMASK, 0o022) // for mount points
 	if err := p.planSetup(&f.setup, max(stdio[0], 0)); err != nil {
@@ -167,6 +170,9 @@ func (p *Process) planSetup(s *plan, stdin int) error {
 	t.proc(p.features)
 	t.sys()
 	t.dev(p.maps, terminalPath(stdin))
+	for _, place := range p.spec.Tmpfs {
+		t.tmpfs(place)
+	}
 	for _, b := range p.spec.Binds {
 		source, err := os.Stat(b.Source)
 		if err != nil {
@@ -185,7 +191,10 @@ func (p *Process) planSetup(s *plan, stdin int) error {
 	if p.apt {
 		t.file(aptFile, aptConfig)
 	}
-	t.enter(false)
+	t.enter(p.spec.ReadOnly)
+	if p.spec.NoNetwork {
+		t.loopback()
+	}
 	if p.spec.Hostname != "" {
 		s.step("set the hostname")
 		s.do(unix.SYS_SETHOSTNAME, p.spec.Hostname, len(p.spec.Hostname))

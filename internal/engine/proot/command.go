@@ -65,6 +65,9 @@ func (e *Engine) options(s engine.Spec) ([]string, error) {
 		}
 		options = append(options, "--qemu="+s.Emulator)
 	}
+	if err := e.checkIsolation(s); err != nil {
+		return nil, err
+	}
 	if s.RedirectPorts {
 		if !e.probe.has("-p") {
 			return nil, e.unsupported("--redirect-ports", "let the service listen on a port above 1023")
@@ -102,6 +105,20 @@ func (e *Engine) verbosity() string {
 		return "--verbose=" + level
 	}
 	return "--verbose=-1"
+}
+
+// checkIsolation refuses what only the kernel can do.
+func (e *Engine) checkIsolation(s engine.Spec) error {
+	const fix = "take the native engine with --engine native"
+	switch {
+	case s.NoNetwork:
+		return e.unsupported("--network none", fix)
+	case s.ReadOnly:
+		return e.unsupported("--read-only", fix)
+	case len(s.Tmpfs) > 0:
+		return e.unsupported("--tmpfs", fix)
+	}
+	return nil
 }
 
 // bind spells a bind as proot reads it, which has no quoting.
