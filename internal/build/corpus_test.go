@@ -26,6 +26,7 @@ import (
 
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/engine"
+	"proot-distro/internal/engine/native"
 	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/host"
 	"proot-distro/internal/image"
@@ -44,16 +45,35 @@ func TestCorpus(t *testing.T) {
 		t.Fatal("there is no corpus: ", err)
 	}
 	for _, file := range files {
-		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { corpusCase(t, file) })
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) { newBench(t).corpusCase(file) })
 	}
 }
 
-func corpusCase(t *testing.T, file string) {
+// Whatever a RUN runs on, the image is the same.
+func TestCorpusOnTheNativeEngine(t *testing.T) {
+	eng, err := native.New()
+	if err != nil {
+		t.Skip("this machine has no native engine: ", err)
+	}
+	files, _ := filepath.Glob("testdata/corpus/*.txtar")
+	for _, file := range files {
+		if text, err := os.ReadFile(file); err != nil || !strings.Contains(string(text), "\nRUN ") {
+			continue
+		}
+		t.Run(strings.TrimSuffix(filepath.Base(file), ".txtar"), func(t *testing.T) {
+			b := newBench(t)
+			b.Prepare = eng.Prepare
+			b.corpusCase(file)
+		})
+	}
+}
+
+func (b *bench) corpusCase(file string) {
+	t := b.t
 	archive, err := txtar.ParseFile(file)
 	if err != nil {
 		t.Fatal(err)
 	}
-	b := newBench(t)
 	var options string
 	want := map[string]string{}
 	for _, f := range archive.Files {
