@@ -39,6 +39,16 @@ type Numbers [ABIs]uint32
 // Everywhere is for calls added since Linux 5.1, whose numbers all tables share.
 func Everywhere(n uint32) Numbers { return Numbers{n, n, n, n, n} }
 
+// Has reports whether nr is the call's number in the table that seccomp_data.arch names.
+func (n Numbers) Has(arch, nr uint32) bool {
+	for a := range ABIs {
+		if auditArch[a] == arch {
+			return n[a] != 0 && n[a] == nr
+		}
+	}
+	return false
+}
+
 // Errno makes an action that answers a call with an error, or with success for 0,
 // without running it.
 func Errno(e unix.Errno) uint32 { return unix.SECCOMP_RET_ERRNO | uint32(e)&unix.SECCOMP_RET_DATA }

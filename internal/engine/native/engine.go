@@ -43,8 +43,6 @@ func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
 		wanted      bool
 		option, fix string
 	}{
-		{s.KernelRelease != "", "--kernel", "take proot with --engine proot"},
-		{s.RedirectPorts, "--redirect-ports", "take proot with --engine proot, or let the service listen on a port above 1023"},
 		{s.User.Real, "sessions with the host's own identity", "take proot with --engine proot"},
 		{s.Emulator != "", "programs of another architecture (" + string(s.Arch) + ")", "take proot with --engine proot"},
 	} {

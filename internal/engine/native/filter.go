@@ -47,6 +47,8 @@ var (
 	callIoctl   = seccomp.Numbers{16, 54, 54, 29, 29}
 	callUname   = seccomp.Numbers{63, 122, 122, 160, 160}
 	callBind    = seccomp.Numbers{49, 361, 282, 200, 200}
+
+	callSocketcall = seccomp.Numbers{0, 102, 0, 0, 0}
 )
 
 // ioctls by which a program types into the terminal of whoever started it.
@@ -75,7 +77,10 @@ func (e emulation) filter() []unix.SockFilter {
 		rules = append(rules, seccomp.Rule{Call: callUname, Action: seccomp.Notify})
 	}
 	if e.bind {
-		rules = append(rules, seccomp.Rule{Call: callBind, Action: seccomp.Notify})
+		const sysBind = 2 // of socketcall(2)
+		rules = append(rules,
+			seccomp.Rule{Call: callBind, Action: seccomp.Notify},
+			seccomp.Rule{Call: callSocketcall, Action: seccomp.Notify, Where: argument(0, ^uint32(0), sysBind)})
 	}
 	if e.fakeRoot {
 		for _, numbers := range faked {

@@ -59,7 +59,15 @@ func (p *Process) Run(ctx context.Context, stdio engine.Stdio) (int, error) {
 
 // run starts the family on a thread that belongs to it until its end.
 func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error) {
-	f, err := p.family(stdio, keep)
+	channel := pipe{-1, -1}
+	if p.emulation().notifies() {
+		var err error
+		if channel, err = newChannel(); err != nil {
+			return 0, err
+		}
+		defer channel.close()
+	}
+	f, err := p.family(stdio, channel[1], keep)
 	if err != nil {
 		return 0, err
 	}
@@ -70,6 +78,16 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error
 	pid, err := f.start()
 	if err != nil {
 		return 0, p.explain(err)
+	}
+	if p.emulation().notifies() {
+		a, err := newAnswerer(p.spec, channel)
+		if err != nil {
+			_ = unix.Kill(pid, unix.SIGKILL)
+			_, _ = wait(pid)
+			return 0, err
+		}
+		go a.serve()
+		defer a.end()
 	}
 	done := make(chan struct{})
 	defer close(done)
@@ -123,7 +141,7 @@ func catch(signals ...os.Signal) chan os.Signal {
 }
 
 // family plans the session.
-func (p *Process) family(stdio [3]int, keep []int) (*family, error) {
+func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error) {
 	f := &family{
 		flags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		maps:   p.maps,
@@ -142,8 +160,8 @@ func (p *Process) family(stdio [3]int, keep []int) (*family, error) {
 		return nil, err
 	}
 	f.guest = guestProcess{
-		spec: p.spec, single: p.maps.single, stdio: stdio, umask: umask,
-		emulation: emulation{fakeRoot: p.maps.single && p.root(), devices: p.root()},
+		spec: p.spec, single: p.maps.single, stdio: stdio, channel: channel, umask: umask,
+		emulation: p.emulation(),
 	}.plan()
 	f.rest.step("close files")
 	slices.Sort(keep)
@@ -155,6 +173,16 @@ func (p *Process) family(stdio [3]int, keep []int) (*family, error) {
 		first = fd + 1
 	}
 	return f, nil
+}
+
+// emulation is what the guest's filter has to do.
+func (p *Process) emulation() emulation {
+	return emulation{
+		fakeRoot: p.maps.single && p.root(),
+		devices:  p.root(),
+		uname:    p.spec.KernelRelease != "",
+		bind:     p.spec.RedirectPorts,
+	}
 }
 
 // root reports whether the guest's user is root.
