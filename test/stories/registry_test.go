@@ -187,6 +187,19 @@ func (w *badWriter) Write(p []byte) (int, error) {
 	return total, nil
 }
 
+// cmdSink starts an empty registry that takes pushes and sets SINK to its host:port:
+//
+//	sink
+func cmdSink(ts *testscript.TestScript, neg bool, args []string) {
+	if neg || len(args) != 0 {
+		ts.Fatalf("usage: sink")
+	}
+	r, err := fixtures.Serve(ts.MkAbs("sink"), fixtures.RegistryOptions{Writable: true})
+	ts.Check(err)
+	ts.Defer(func() { _ = r.Close() })
+	ts.Setenv("SINK", r.Addr)
+}
+
 // cmdRegistry changes the story's registry:
 //
 //	registry stop | start

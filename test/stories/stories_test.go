@@ -153,6 +153,7 @@ func params(dir string) testscript.Params {
 			"hub":          cmdHub,
 			"registry":     cmdRegistry,
 			"serve":        cmdServe,
+			"sink":         cmdSink,
 			"survives":     cmdSurvives,
 			"terminal":     cmdTerminal,
 			"tree-compare": cmdTreeCompare,
