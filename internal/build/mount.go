@@ -209,6 +209,9 @@ func (s *stage) mountOwn(root *rootfs.FS, p *mounted) error {
 		}
 		p.targets = append(p.targets, at)
 	}
+	if err := s.mountDevices(p); err != nil {
+		return err
+	}
 	dir, err := s.scratch.dir("etc")
 	if err != nil {
 		return err
@@ -227,6 +230,29 @@ func (s *stage) mountOwn(root *rootfs.FS, p *mounted) error {
 			return err
 		}
 		p.bind(engine.Bind{Source: file, Target: at})
+	}
+	return nil
+}
+
+// mountDevices completes Android's /dev, whose random device blocks.
+func (s *stage) mountDevices(p *mounted) error {
+	if !s.Host.Termux {
+		return nil
+	}
+	shm, err := s.scratch.dir("shm")
+	if err != nil {
+		return err
+	}
+	p.dirs = append(p.dirs, shm)
+	p.binds = append(p.binds,
+		engine.Bind{Source: "/dev/urandom", Target: "/dev/random"}, engine.Bind{Source: shm, Target: "/dev/shm"})
+	for _, link := range [][2]string{
+		{"/proc/self/fd", "/dev/fd"}, {"/proc/self/fd/0", "/dev/stdin"},
+		{"/proc/self/fd/1", "/dev/stdout"}, {"/proc/self/fd/2", "/dev/stderr"},
+	} {
+		if _, err := os.Lstat(link[1]); err != nil {
+			p.binds = append(p.binds, engine.Bind{Source: link[0], Target: link[1]})
+		}
 	}
 	return nil
 }

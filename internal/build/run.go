@@ -15,6 +15,7 @@ import (
 
 	"proot-distro/internal/engine"
 	"proot-distro/internal/guest"
+	"proot-distro/internal/l2s"
 	"proot-distro/internal/layer"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/rootfs"
@@ -128,11 +129,7 @@ func (s *stage) runCommand(ctx context.Context, c *instructions.RunCommand, cmd 
 	if err != nil {
 		return e, err
 	}
-	if instructions.GetNetwork(c) == instructions.NetworkNone {
-		return e, &engine.Unsupported{
-			Engine: "this version", Option: "RUN --network=none", Fix: "leave the option away, if the command may reach the network",
-		}
-	}
+	spec.NoNetwork = instructions.GetNetwork(c) == instructions.NetworkNone
 	process, err := s.prepare(ctx, &spec, place)
 	if err != nil {
 		return e, err
@@ -214,7 +211,10 @@ func (s *stage) spec(root *rootfs.FS, cmd command, place *mounted) (engine.Spec,
 	}
 	if s.Host.Termux {
 		spec.Features = engine.Features{
-			HardLinks: true, LinkDir: root.Path() + "/.l2s", LinkSizes: true, SysVIPC: true, KillOnExit: true, Uname: true,
+			HardLinks: true, LinkDir: path.Join(root.Path(), l2s.Dir), LinkSizes: true, SysVIPC: true, KillOnExit: true, Uname: true,
+		}
+		if err := root.MkdirAll(l2s.Dir, 0o755); err != nil {
+			return spec, fmt.Errorf("make the directory of hard links: %w", err)
 		}
 	}
 	programs := guest.Programs{

@@ -119,6 +119,11 @@ func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
 		return err
 	}
 	defer release()
+	unlock, err := b.Cache.Lock(image.Shared) // until the tags refer to what was built
+	if err != nil {
+		return err
+	}
+	defer unlock()
 	results, err := b.Build(cmd.Context(), req)
 	if err != nil {
 		return err
