@@ -89,6 +89,9 @@ func FromELF(m elf.Machine, c elf.Class) (arch Arch, ok bool) {
 	return "", false
 }
 
+// ELF gives the e_machine and class of ELF headers, the reverse of [FromELF].
+func (a Arch) ELF() (elf.Machine, elf.Class) { return table[a].machine, table[a].class }
+
 // FromUname maps a `uname -m` value of this machine.
 func FromUname(machine string) (arch Arch, ok bool) {
 	a, err := Parse(machine)

@@ -44,7 +44,6 @@ func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
 		option, fix string
 	}{
 		{s.User.Real, "sessions with the host's own identity", "take proot with --engine proot"},
-		{s.Emulator != "", "programs of another architecture (" + string(s.Arch) + ")", "take proot with --engine proot"},
 	} {
 		if o.wanted {
 			return nil, &engine.Unsupported{Engine: "the native engine", Option: o.option, Fix: o.fix}
@@ -59,6 +58,11 @@ func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
 			return nil, fmt.Errorf("cannot bind %s: it does not exist on the host", b.Source)
 		case err != nil:
 			return nil, fmt.Errorf("cannot bind %s: %w", b.Source, errors.Unwrap(err))
+		}
+	}
+	if s.Emulator != "" {
+		if err := checkEmulator(s); err != nil {
+			return nil, err
 		}
 	}
 	maps, err := newIDMaps()

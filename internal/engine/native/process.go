@@ -40,6 +40,9 @@ func (p *Process) Exec(keep []*os.File) (int, error) {
 		fds[i] = int(f.Fd())
 	}
 	defer runtime.KeepAlive(keep)
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
+	defer currentForeground().restore()
 	return p.run(context.Background(), [3]int{-1, -1, -1}, fds)
 }
 
@@ -196,6 +199,9 @@ func (p *Process) planSetup(s *plan, stdin int) error {
 		self = t.clone(p.spec.Rootfs, true) // before anything is mounted in it
 	}
 	t.proc(p.features)
+	if p.spec.Emulator != "" {
+		t.emulator(p.spec)
+	}
 	t.sys()
 	t.dev(p.maps, terminalPath(stdin))
 	for _, place := range p.spec.Tmpfs {
