@@ -2,9 +2,7 @@ package native
 
 import (
 	"io/fs"
-	"os"
 	"path"
-	"strconv"
 	"strings"
 	"unsafe"
 
@@ -236,20 +234,4 @@ func (t *tree) loopback() {
 	socket := t.do(unix.SYS_SOCKET, unix.AF_INET, unix.SOCK_DGRAM|unix.SOCK_CLOEXEC, 0)
 	t.do(unix.SYS_IOCTL, socket, unix.SIOCSIFFLAGS, unsafe.Pointer(request))
 	t.do(unix.SYS_CLOSE, socket)
-}
-
-// terminalPath is the host path of the terminal on a descriptor, "" without one.
-func terminalPath(fd int) string {
-	if _, err := unix.IoctlGetTermios(fd, unix.TCGETS); err != nil {
-		return ""
-	}
-	path, err := os.Readlink("/proc/self/fd/" + strconv.Itoa(fd))
-	if err != nil || !strings.HasPrefix(path, "/dev/") {
-		return ""
-	}
-	var open, named unix.Stat_t
-	if unix.Fstat(fd, &open) != nil || unix.Stat(path, &named) != nil || open.Rdev != named.Rdev {
-		return ""
-	}
-	return path
 }
