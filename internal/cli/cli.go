@@ -25,6 +25,9 @@ import (
 // Main runs the command line and returns the process's exit code.
 func Main(args []string, stdin, stdout, stderr *os.File) int {
 	app := newApp(args, stdin, stdout, stderr)
+	if app.Termux() {
+		useTermuxNetwork(app.host)
+	}
 	ctx, stop := app.watchSignals(context.Background())
 	defer stop()
 	err := app.run(ctx)

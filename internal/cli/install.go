@@ -80,7 +80,7 @@ func (a *App) install(ctx context.Context, req install.Request) (install.Result,
 	if err != nil {
 		return install.Result{}, err
 	}
-	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI}
+	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI, Termux: a.Termux()}
 	return in.Install(ctx, req)
 }
 

@@ -42,7 +42,7 @@ func runReset(cmd *cobra.Command, a *App, o resetOptions, name string) error {
 	if err != nil {
 		return err
 	}
-	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI}
+	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI, Termux: a.Termux()}
 	if _, err = in.Reset(cmd.Context(), install.ResetRequest{
 		Name: name, Arch: h.Arch, Insecure: o.allowInsecure,
 		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},

@@ -47,6 +47,7 @@ type Installer struct {
 	Cache   *image.Cache
 	Version string // of this program, for servers
 	Report  report.Reporter
+	Termux  bool // this user gets a name in new containers
 }
 
 // Install makes the container that req describes.
@@ -106,6 +107,11 @@ func (in *Installer) fill(draft *container.Container, unpack func(*rootfs.FS) (*
 	}
 	if err := guest.FixEtc(tree); err != nil {
 		return nil, err
+	}
+	if in.Termux {
+		if err := guest.RegisterAndroid(tree, guest.ProcessIdentity()); err != nil {
+			in.Report.Warnf("owners of Android's files will have no names in the container: %v", err)
+		}
 	}
 	if img == nil {
 		return nil, nil
