@@ -1,9 +1,12 @@
 package image
 
 import (
+	"bytes"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"maps"
 	"os"
 	"path"
 	"path/filepath"
@@ -12,6 +15,7 @@ import (
 	"sync"
 
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"proot-distro/internal/host"
 	"proot-distro/internal/oci"
@@ -111,6 +115,7 @@ func (c *Cache) read(tree *rootfs.FS, name string) (*oci.Record, error) {
 		return nil, fmt.Errorf("%s: %w (%w)", name, err, fs.ErrNotExist)
 	}
 	c.restoreConfig(rec)
+	c.restoreManifest(rec)
 	return rec, nil
 }
 
@@ -126,10 +131,51 @@ func (c *Cache) restoreConfig(rec *oci.Record) {
 	}
 }
 
+// paddedKey is the record's key for the descriptor of a manifest that has white space around it, which no
+// record can hold but the digest covers.
+const paddedKey = "padded_manifest"
+
+// notePadding makes a record from which restoreManifest finds the original bytes.
+func notePadding(rec *oci.Record) (*oci.Record, error) {
+	if len(bytes.TrimSpace(rec.Manifest)) == len(rec.Manifest) {
+		return rec, nil
+	}
+	padded := v1.Descriptor{Digest: digest.FromBytes(rec.Manifest), Size: int64(len(rec.Manifest))}
+	note, err := json.Marshal(padded)
+	if err != nil {
+		return nil, err
+	}
+	noted := *rec
+	if noted.Extra = maps.Clone(rec.Extra); noted.Extra == nil {
+		noted.Extra = map[string]json.RawMessage{}
+	}
+	noted.Extra[paddedKey] = note
+	return &noted, nil
+}
+
+func (c *Cache) restoreManifest(rec *oci.Record) {
+	var padded v1.Descriptor
+	note, ok := rec.Extra[paddedKey]
+	if delete(rec.Extra, paddedKey); len(rec.Extra) == 0 {
+		rec.Extra = nil
+	}
+	if !ok || json.Unmarshal(note, &padded) != nil {
+		return
+	}
+	// Another program may have put another manifest into the record.
+	if data, err := c.ReadBlob(padded, oci.MaxManifestSize); err == nil && bytes.Equal(bytes.TrimSpace(data), rec.Manifest) {
+		rec.Manifest = data
+	}
+}
+
 // Store keeps a resolved image. The original bytes of manifest and config are kept as
 // blobs too, for a later push. An index that ref had is forgotten.
 func (c *Cache) Store(ref oci.Ref, rec *oci.Record) error {
-	data, err := rec.Encode()
+	noted, err := notePadding(rec)
+	if err != nil {
+		return fmt.Errorf("write cached manifest: %w", err)
+	}
+	data, err := noted.Encode()
 	if err != nil {
 		return err
 	}

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"bytes"
 	"context"
 	"encoding/json"
 	"errors"
@@ -167,6 +168,32 @@ func TestConfigIsRestoredFromBlob(t *testing.T) {
 	got, err := c.Lookup(ref, platform.ARM)
 	if err != nil || string(got.Config) != string(rec.Config) {
 		t.Errorf("config %s, %v", got.Config, err)
+	}
+}
+
+// TestPaddedManifest: white space around a manifest belongs to its digest.
+func TestPaddedManifest(t *testing.T) {
+	c, _ := newCache(t)
+	ref, rec := mustRef(t, "x"), record("x", platform.ARM)
+	rec.Manifest = append(rec.Manifest, "\n\n"...)
+	if err := c.Store(ref, rec); err != nil {
+		t.Fatal(err)
+	}
+	for range 2 { // what was looked up can be stored again
+		got, err := c.Lookup(ref, platform.ARM)
+		if err != nil {
+			t.Fatal(err)
+		}
+		if !bytes.Equal(got.Manifest, rec.Manifest) || len(got.Extra) != 0 {
+			t.Errorf("manifest %q, extra %v", got.Manifest, got.Extra)
+		}
+		if err := c.Store(ref, got); err != nil {
+			t.Fatal(err)
+		}
+	}
+	d := v1.Descriptor{Digest: digest.FromBytes(rec.Manifest), Size: int64(len(rec.Manifest))}
+	if p, err := c.Partial(d); !errors.Is(err, ErrCached) {
+		t.Errorf("the manifest is not kept as a blob: %v, %v", p, err)
 	}
 }
 

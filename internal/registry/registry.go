@@ -1,5 +1,5 @@
-// Package registry fetches images from container registries, as the OCI distribution
-// specification and Docker's token specification describe, and searches Docker Hub.
+// Package registry fetches images from container registries and sends them there, as the OCI
+// distribution specification and Docker's token specification describe, and searches Docker Hub.
 //
 // Everything that a registry says is checked before it counts: documents against
 // their digests and size limits, layers while they stream into the cache. Credentials go
