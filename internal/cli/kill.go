@@ -101,7 +101,7 @@ func signalSession(a *App, s container.Session, sig unix.Signal) error {
 	}
 	reached, err := signal(s.PID, sig)
 	if err == nil && reached == 0 {
-		err = errors.New("no process of it was found; it may have ended just now")
+		return &missingError{what: fmt.Sprintf("no session %d is running any more", s.PID), hint: "ps"}
 	}
 	if err != nil {
 		return fmt.Errorf("signal session %d of container '%s': %w", s.PID, s.Container, err)
