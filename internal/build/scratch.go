@@ -80,7 +80,6 @@ func (s *scratch) open() error {
 		return errors.Join(err, base.Close())
 	}
 	defer dir.Close()
-	sweep(dir)
 	id, lock, err := claim(dir)
 	if err != nil {
 		return errors.Join(err, base.Close())
@@ -108,6 +107,21 @@ func claim(dir *rootfs.Dir) (id string, lock *os.File, err error) {
 		lock.Close()
 	}
 	return "", nil, errors.New("the directory is swept faster than it can be used")
+}
+
+// sweepScratch deletes what killed builds left below the state directory.
+func sweepScratch(dirs host.Dirs) {
+	base, err := rootfs.Open(dirs.Runtime, rootfs.NoLinks)
+	if err != nil {
+		return // nothing was ever built
+	}
+	defer base.Close()
+	dir, err := base.OpenDir(scratchDir)
+	if err != nil {
+		return
+	}
+	defer dir.Close()
+	sweep(dir)
 }
 
 // sweep deletes what killed builds left. What cannot be deleted stays for the next time.
