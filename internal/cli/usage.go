@@ -132,10 +132,10 @@ type positional struct {
 
 // positionals reads them from cmd.Use:
 //
-//	NAME  (A | B)  [OPTIONAL]  [PREFIX:]NAME  REPEATED...  [-- INNER ...]
+//	NAME  (A | B)  [OPTIONAL]  [PREFIX:]NAME  REPEATED...  [-- INNER ...]  (-- INNER ...)
 func positionals(cmd *cobra.Command) (words []positional) {
 	for _, word := range useWords(cmd.Use)[1:] {
-		if word == "[OPTIONS]" || strings.HasPrefix(word, "[--") {
+		if word == "[OPTIONS]" || strings.HasPrefix(word, "[--") || strings.HasPrefix(word, "(--") {
 			continue
 		}
 		name, repeated := strings.CutSuffix(word, "...")
@@ -167,7 +167,9 @@ func useWords(use string) (words []string) {
 }
 
 // takesInner reports whether words after -- belong to the guest's command.
-func takesInner(cmd *cobra.Command) bool { return strings.Contains(cmd.Use, "[-- ") }
+func takesInner(cmd *cobra.Command) bool {
+	return strings.Contains(cmd.Use, "[-- ") || strings.Contains(cmd.Use, "(-- ")
+}
 
 // splitInner separates a command's own positionals from the guest's command,
 // which stands after "--".

@@ -2,6 +2,8 @@ package native
 
 import (
 	"os"
+	"path"
+	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -45,13 +47,16 @@ func (g guestProcess) plan() plan {
 	}
 	restoreFileLimit(&p)
 	p.attempt(0, unix.SYS_KEYCTL, unix.KEYCTL_JOIN_SESSION_KEYRING, 0)
-	if g.spec.Emulator == "" && g.spec.Arch != g.spec.HostArch {
+	if g.spec.Arch != g.spec.HostArch && g.spec.HostArch.Runs(g.spec.Arch) {
 		p.attempt(0, unix.SYS_PERSONALITY, perLinux32) // uname -m speaks of a 32-bit machine
 	}
 	user := g.spec.User
-	if g.single && (user.UID != 0 || user.GID != 0) {
-		p.step("become user %d, group %d", user.UID, user.GID)
-		becomeSingle(&p, user.UID, user.GID)
+	p.step("become user %d, group %d", user.UID, user.GID)
+	if !g.single {
+		leaveGroups(&p)
+	}
+	if user.UID != 0 || user.GID != 0 {
+		becomeOther(&p, user.UID, user.GID)
 	}
 	p.step("restrict capabilities")
 	for c := range maxCapability + 1 {
@@ -61,17 +66,36 @@ func (g guestProcess) plan() plan {
 	}
 	p.attempt(0, unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
 	g.install(&p)
-	if !g.single {
-		p.step("become user %d, group %d", user.UID, user.GID)
-		become(&p, user)
-	}
 	p.step("enter the work directory %s", g.spec.WorkDir)
 	p.do(unix.SYS_CHDIR, g.spec.WorkDir)
 	p.step("close files")
 	p.do(unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)>>1), unix.CLOSE_RANGE_CLOEXEC)
 	p.step("run %s", g.spec.Argv[0])
-	p.do(unix.SYS_EXECVE, g.spec.Argv[0], p.strings(g.spec.Argv), p.strings(g.spec.Env))
+	files := g.programs()
+	argv, env := p.strings(g.spec.Argv), p.strings(g.spec.Env)
+	for _, file := range files[:len(files)-1] {
+		p.attempt(0, unix.SYS_EXECVE, file, argv, env)
+	}
+	p.do(unix.SYS_EXECVE, files[len(files)-1], argv, env)
 	return p
+}
+
+// programs are the files of which the first that can be is executed. A name without a
+// slash is looked for in PATH.
+func (g guestProcess) programs() []string {
+	name := g.spec.Argv[0]
+	if strings.Contains(name, "/") {
+		return []string{name}
+	}
+	var files []string
+	for _, entry := range g.spec.Env {
+		if list, ok := strings.CutPrefix(entry, "PATH="); ok {
+			for dir := range strings.SplitSeq(list, ":") {
+				files = append(files, path.Join(dir, name))
+			}
+		}
+	}
+	return append(files, path.Join("/", name))
 }
 
 // install adds the seccomp filter, and the sending of its listener.
@@ -104,16 +128,10 @@ func (g guestProcess) install(p *plan) {
 	p.do(unix.SYS_SENDMSG, g.channel, unsafe.Pointer(message), 0)
 }
 
-// become takes on a user where all IDs exist.
-func become(p *plan, u engine.User) {
-	groups := make([]uint32, 0, len(u.Groups)+1)
-	for _, id := range u.Groups {
-		groups = append(groups, uint32(id))
-	}
-	list := append(groups, 0) // never empty, so that it has an address
-	p.do(sysSetgroups, len(groups), unsafe.Pointer(&list[0]))
-	p.do(sysSetresgid, u.GID, u.GID, u.GID)
-	p.do(sysSetresuid, u.UID, u.UID, u.UID)
+// leaveGroups forgets the supplementary groups that real root has on the host.
+func leaveGroups(p *plan) {
+	none := new(uint32)
+	p.do(sysSetgroups, 0, unsafe.Pointer(none))
 }
 
 // perLinux32 is PER_LINUX32 of personality(2).

@@ -14,6 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/engine"
+	"proot-distro/internal/guest"
 )
 
 // Process is a guest's command that has not been started. It implements
@@ -22,8 +23,9 @@ type Process struct {
 	spec     engine.Spec
 	maps     *idMaps
 	features features
-	apt      bool // the rootfs has apt, whose sandbox needs several IDs
-	links    bool // the rootfs may have links made by proot (see package l2s)
+	apt      bool    // the rootfs has apt, whose sandbox needs several IDs
+	target   *target // the session to join, if any
+	links    bool    // the rootfs may have links made by proot (see package l2s)
 }
 
 var _ engine.Process = (*Process)(nil)
@@ -113,7 +115,14 @@ func (p *Process) explain(err error) error {
 	if !errors.As(err, &step) {
 		return err
 	}
-	return fmt.Errorf("start container %s: %w", p.spec.Container, err)
+	if !step.exec {
+		return fmt.Errorf("start container %s: %w", p.spec.Container, err)
+	}
+	program := &guest.ProgramError{Path: p.spec.Argv[0], Cause: step.Errno.Error(), Status: guest.StatusCannotRun}
+	if step.Errno == unix.ENOENT {
+		program.Cause, program.Status = "it does not exist in the container", guest.StatusNotFound
+	}
+	return fmt.Errorf("container %s: %w", p.spec.Container, program)
 }
 
 // attend passes signals on to the supervisor, and ends everything with ctx.
@@ -151,6 +160,12 @@ func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error)
 		reap:   !p.features.pidNamespace,
 		memory: newChildMemory(),
 	}
+	if p.target != nil {
+		f.flags, f.maps = 0, nil
+		p.target.planJoin(&f.setup)
+		p.planGuest(f, stdio, channel, keep, nil)
+		return f, nil
+	}
 	if p.features.pidNamespace {
 		f.flags |= unix.CLONE_NEWPID
 	}
@@ -162,6 +177,14 @@ func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error)
 	if err := p.planSetup(&f.setup, max(stdio[0], 0)); err != nil {
 		return nil, err
 	}
+	p.planGuest(f, stdio, channel, keep, umask)
+	return f, nil
+}
+
+// planGuest plans what follows the setup: the guest's process, and the closing of
+// all files but keep in the supervisor. umask is the call that returned the caller's, or
+// nil.
+func (p *Process) planGuest(f *family, stdio [3]int, channel int, keep []int, umask *call) {
 	f.guest = guestProcess{
 		spec: p.spec, single: p.maps.single, stdio: stdio, channel: channel, umask: umask,
 		emulation: p.emulation(),
@@ -175,7 +198,6 @@ func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error)
 		}
 		first = fd + 1
 	}
-	return f, nil
 }
 
 // emulation is what the guest's filter has to do.
