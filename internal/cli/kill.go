@@ -7,6 +7,7 @@ import (
 	"path/filepath"
 	"strconv"
 	"strings"
+	"time"
 
 	"github.com/spf13/cobra"
 	"golang.org/x/sys/unix"
@@ -145,12 +146,19 @@ func signalProot(session int, sig unix.Signal) (reached int, err error) {
 }
 
 // signalNative signals all guests of a native session, which ends with its first one.
+// A session that has just been registered is about to have its first.
 func signalNative(session int, sig unix.Signal) (reached int, err error) {
-	guests, err := native.Guests(session)
-	if err != nil {
-		return 0, err
+	const patience = 500 * time.Millisecond
+	for start := time.Now(); ; time.Sleep(2 * time.Millisecond) {
+		guests, err := native.Guests(session)
+		if err != nil {
+			return 0, err
+		}
+		reached, err := signalAll(guests, sig)
+		if err != nil || reached > 0 || unix.Kill(session, 0) != nil || time.Since(start) > patience {
+			return reached, err
+		}
 	}
-	return signalAll(guests, sig)
 }
 
 // signalAll counts the processes that were still there.

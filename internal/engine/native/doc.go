@@ -20,7 +20,8 @@
 // would do with other IDs succeeds without effect, by a seccomp filter; so package
 // managers work, but `su user` stays root. Another user of the guest is root
 // under another number, in a user namespace inside. Supplementary groups cannot be
-// had. For real root all IDs are themselves.
+// had. For real root all IDs are themselves, so that owners can be changed and `su user`
+// works; nothing else differs.
 //
 // # What holds guests
 //

@@ -83,10 +83,15 @@ func (m *idMaps) write(pid int) error {
 	return nil
 }
 
-// becomeSingle adds to a guest's plan what makes it the user uid of group gid where the
-// map has only root: a user namespace inside, in which root is called by other numbers.
-func becomeSingle(p *plan, uid, gid int) {
+// becomeOther adds to a guest's plan what makes it the user uid of group gid: a user
+// namespace inside, in which root is called by other numbers. So it is for real root
+// too, since the files of an installed container belong to root, whoever the
+// image meant them for.
+func becomeOther(p *plan, uid, gid int) {
 	p.do(unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
-	p.write(p.do(unix.SYS_OPENAT, atCWD, "/proc/self/uid_map", unix.O_WRONLY|unix.O_CLOEXEC, 0), strconv.Itoa(uid)+" 0 1\n")
-	p.write(p.do(unix.SYS_OPENAT, atCWD, "/proc/self/gid_map", unix.O_WRONLY|unix.O_CLOEXEC, 0), strconv.Itoa(gid)+" 0 1\n")
+	for _, f := range []struct{ name, text string }{
+		{"uid_map", strconv.Itoa(uid) + " 0 1\n"}, {"setgroups", "deny"}, {"gid_map", strconv.Itoa(gid) + " 0 1\n"},
+	} {
+		p.write(p.do(unix.SYS_OPENAT, atCWD, "/proc/self/"+f.name, unix.O_WRONLY|unix.O_CLOEXEC, 0), f.text)
+	}
 }

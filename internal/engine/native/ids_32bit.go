@@ -4,9 +4,5 @@ package native
 
 import "golang.org/x/sys/unix"
 
-// The calls without 32 in their names have user IDs of 16 bits here.
-const (
-	sysSetgroups = unix.SYS_SETGROUPS32
-	sysSetresgid = unix.SYS_SETRESGID32
-	sysSetresuid = unix.SYS_SETRESUID32
-)
+// setgroups without 32 in its name has IDs of 16 bits here.
+const sysSetgroups = unix.SYS_SETGROUPS32

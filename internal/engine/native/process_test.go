@@ -59,8 +59,8 @@ func TestCannotStart(t *testing.T) {
 		change func(*engine.Spec)
 		want   string
 	}{
-		{"program", func(s *engine.Spec) { s.Argv = []string{"/nowhere"} }, "cannot run /nowhere: no such file or directory"},
-		{"not executable", func(s *engine.Spec) { s.Argv = []string{"/file"} }, "cannot run /file: permission denied"},
+		{"program", func(s *engine.Spec) { s.Argv = []string{"/nowhere"} }, `cannot run "/nowhere": it does not exist`},
+		{"not executable", func(s *engine.Spec) { s.Argv = []string{"/file"} }, `cannot run "/file": permission denied`},
 		{"work directory", func(s *engine.Spec) { s.WorkDir = "/nowhere" }, "cannot enter the work directory /nowhere: no such file or directory"},
 		{"NUL", func(s *engine.Spec) { s.Argv = []string{"/bin/sh", "a\x00b"} }, "NUL"},
 		{"bind on a file", func(s *engine.Spec) { s.Binds = []engine.Bind{{Source: "/etc", Target: "/file/x"}} }, "cannot bind /etc at /file/x: not a directory"},
@@ -79,19 +79,13 @@ func TestCannotStart(t *testing.T) {
 }
 
 func TestUnsupported(t *testing.T) {
-	for name, change := range map[string]func(*engine.Spec){
-		"real identity": func(s *engine.Spec) { s.User.Real = true },
-		"kernel":        func(s *engine.Spec) { s.KernelRelease = "5.4" },
-		"ports":         func(s *engine.Spec) { s.RedirectPorts = true },
-	} {
-		s := script(newRootfs(t), "true")
-		change(&s)
-		var cannot *engine.Unsupported
-		if _, err := newEngine(t).Prepare(s); !errors.As(err, &cannot) {
-			t.Errorf("%s: error %v", name, err)
-		}
-	}
 	s := script(newRootfs(t), "true")
+	s.User.Real = true
+	var cannot *engine.Unsupported
+	if _, err := newEngine(t).Prepare(s); !errors.As(err, &cannot) {
+		t.Errorf("real identity: error %v", err)
+	}
+	s = script(newRootfs(t), "true")
 	s.Binds = []engine.Bind{{Source: "/no/such/thing", Target: "/x"}}
 	if _, err := newEngine(t).Prepare(s); err == nil || !strings.Contains(err.Error(), "/no/such/thing: it does not exist") {
 		t.Errorf("missing source: error %v", err)
