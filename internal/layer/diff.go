@@ -1,6 +1,7 @@
 package layer
 
 import (
+	"archive/tar"
 	"context"
 	"errors"
 	"io"
@@ -51,7 +52,7 @@ func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o Dif
 	if err != nil {
 		return DiffStats{}, err
 	}
-	p := newPacker(ctx, root, w, o)
+	p := newPacker(ctx, root, tar.NewWriter(w), o)
 	p.newest = newest
 	err = p.run(compare(before, after, o.Skip))
 	if err := errors.Join(err, p.restore()); err != nil {

@@ -75,7 +75,7 @@ func Apply(ctx context.Context, root *rootfs.FS, tarStream io.Reader, o Options)
 	a := newApplier(root, o)
 	defer a.close()
 	p := startParser(ctx, tarStream)
-	err := a.run(ctx, p)
+	err := work(ctx, p, a.part)
 	p.stop()
 	if err == nil {
 		err = a.finish(ctx)
@@ -86,8 +86,8 @@ func Apply(ctx context.Context, root *rootfs.FS, tarStream io.Reader, o Options)
 	return a.stats, err
 }
 
-// run applies what the parser delivers.
-func (a *applier) run(ctx context.Context, p *parser) error {
+// work calls apply with what the parser delivers.
+func work(ctx context.Context, p *parser, apply func(part) error) error {
 	for {
 		b, err := p.next(ctx)
 		if err != nil {
@@ -97,8 +97,9 @@ func (a *applier) run(ctx context.Context, p *parser) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			if err := a.part(part); err != nil {
-				return fmt.Errorf("apply entry %s: %w", quote(part.hdr.Name), err)
+			name := part.hdr.Name
+			if err := apply(part); err != nil {
+				return fmt.Errorf("apply entry %s: %w", quote(name), err)
 			}
 		}
 		if b.err == io.EOF {

@@ -31,12 +31,12 @@ type packer struct {
 	buf    []byte
 }
 
-func newPacker(ctx context.Context, root *rootfs.FS, w io.Writer, o DiffOptions) *packer {
+func newPacker(ctx context.Context, root *rootfs.FS, w *tar.Writer, o DiffOptions) *packer {
 	return &packer{
 		opener: newOpener(newModes(root)),
 		ctx:    ctx,
 		l2s:    l2s.New(root.View(rootfs.GuestLinks)),
-		tar:    tar.NewWriter(w),
+		tar:    w,
 		o:      o,
 		links:  map[inode]string{},
 	}
@@ -159,7 +159,7 @@ func (p *packer) file(c change, hdr *tar.Header) error {
 	if err := p.tar.WriteHeader(hdr); err != nil {
 		return err
 	}
-	if err := p.content(f, c.node.size); err != nil {
+	if _, err := p.content(f, c.node.size); err != nil {
 		return err
 	}
 	p.stats.Bytes += c.node.size
@@ -205,28 +205,28 @@ func statUnchanged(f *os.File, n *node) (unix.Stat_t, error) {
 	return st, nil
 }
 
-// content copies exactly size bytes.
-func (p *packer) content(f *os.File, size int64) error {
+// content copies exactly size bytes, and gives what is left when it cannot.
+func (p *packer) content(f *os.File, size int64) (left int64, err error) {
 	if p.buf == nil {
 		p.buf = make([]byte, packBuffer)
 	}
 	for size > 0 {
 		if err := p.ctx.Err(); err != nil {
-			return err
+			return size, err
 		}
 		n, err := f.Read(p.buf[:min(int64(len(p.buf)), size)])
 		if err == io.EOF {
-			return ErrChanging
+			return size, ErrChanging
 		}
 		if err != nil {
-			return err
+			return size, err
 		}
 		if _, err := p.tar.Write(p.buf[:n]); err != nil {
-			return err
+			return size, err
 		}
 		size -= int64(n)
 	}
-	return nil
+	return 0, nil
 }
 
 // changing says what it means when something noted before is not there any more.

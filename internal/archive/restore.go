@@ -1,0 +1,185 @@
+package archive
+
+import (
+	"bytes"
+	"context"
+	"errors"
+	"fmt"
+	"io"
+	"maps"
+	"slices"
+
+	"proot-distro/internal/compression"
+	"proot-distro/internal/container"
+	"proot-distro/internal/layer"
+	"proot-distro/internal/oci"
+	"proot-distro/internal/report"
+	"proot-distro/internal/rootfs"
+)
+
+// RestoreRequest is what `restore` was asked for.
+type RestoreRequest struct {
+	Source     io.Reader
+	Size       int64  // of Source, in bytes; 0 when not known
+	Name       string // the container's new name; empty keeps the archive's
+	Containers string // host path of the directory of containers
+	Store      *container.Store
+	Report     report.Reporter
+}
+
+// Restore makes the containers that an archive holds, or none of them, and gives their names.
+// Errors: [ErrNotBackup] and those of the store.
+func Restore(ctx context.Context, req RestoreRequest) (names []string, err error) {
+	if req.Name != "" {
+		if err := container.ValidateName(req.Name); err != nil {
+			return nil, err
+		}
+	}
+	if err := req.Store.Sweep(); err != nil {
+		req.Report.Warnf("leftovers of an earlier run could not be deleted: %v", err)
+	}
+	r := &restore{req: req, drafts: map[string]*draft{}}
+	defer func() { err = errors.Join(err, r.close()) }()
+	if err := r.read(ctx); err != nil {
+		return nil, err
+	}
+	if len(r.drafts) == 0 {
+		return nil, fmt.Errorf("%w: it is empty", ErrNotBackup)
+	}
+	return r.commit()
+}
+
+// restore is a restoration under way.
+type restore struct {
+	req    RestoreRequest
+	drafts map[string]*draft // by the name in the archive
+}
+
+// draft is a container being restored.
+type draft struct {
+	old       *container.Container // what it replaces, or nil
+	new       *container.Container
+	tree      *rootfs.FS
+	record    limited
+	hasRootfs bool
+}
+
+func (r *restore) read(ctx context.Context) error {
+	meter := r.req.Report.Begin(report.Task{Label: "Restoring", Total: r.req.Size})
+	defer meter.Done()
+	plain, err := compression.NewReader(metered{r.req.Source, meter})
+	if err != nil {
+		return fmt.Errorf("read archive: %w", err)
+	}
+	defer plain.Close()
+	_, err = layer.Distribute(ctx, plain, layer.Options{
+		OnSkip: func(name, reason string) { r.req.Report.Detailf("left out %s: %s", name, reason) },
+	}, r.route)
+	return err
+}
+
+// commit puts the new containers in their places, in the order of their names.
+func (r *restore) commit() (names []string, err error) {
+	for _, name := range slices.Sorted(maps.Keys(r.drafts)) {
+		d := r.drafts[name]
+		if !d.hasRootfs {
+			return names, fmt.Errorf("%w: %s has no root filesystem in it", ErrNotBackup, name)
+		}
+		if err := d.setRecord(); err != nil {
+			return names, err
+		}
+	}
+	for _, name := range slices.Sorted(maps.Keys(r.drafts)) {
+		d := r.drafts[name]
+		if err := d.new.Commit(); err != nil {
+			return names, err
+		}
+		names = append(names, d.new.Name)
+	}
+	return names, nil
+}
+
+func (d *draft) setRecord() error {
+	if len(d.record.Bytes()) == 0 {
+		return nil
+	}
+	record, err := oci.ParseRecord(d.record.Bytes())
+	if err != nil {
+		return fmt.Errorf("restore container %s: its manifest.json cannot be used: %w", d.new.Name, err)
+	}
+	return d.new.SetRecord(record)
+}
+
+// begin locks the container of this name in the archive and makes its draft.
+func (r *restore) begin(name string) (d *draft, err error) {
+	if d := r.drafts[name]; d != nil {
+		return d, nil
+	}
+	as := name
+	if r.req.Name != "" {
+		if as = r.req.Name; len(r.drafts) > 0 {
+			return nil, errors.New("the archive holds several containers: --name needs an archive with a single one")
+		}
+	}
+	if err := container.ValidateName(as); err != nil {
+		return nil, fmt.Errorf("%w: %w", ErrNotBackup, err)
+	}
+	d = &draft{record: limited{max: oci.MaxRecordSize}}
+	r.drafts[name] = d // from now on close sees to it
+	if d.new, err = r.req.Store.Create(as, "restore"); err != nil {
+		exists := new(container.ExistsError)
+		if !errors.As(err, &exists) {
+			return nil, err
+		}
+		if d.old, err = r.req.Store.Open(as, container.Exclusive, "restore"); err != nil {
+			return nil, err
+		}
+		if d.new, err = d.old.Recreate(); err != nil {
+			return nil, err
+		}
+	}
+	d.tree, err = d.new.Rootfs()
+	return d, err
+}
+
+// close gives up locks, and deletes what was not committed or has been replaced.
+func (r *restore) close() error {
+	var errs []error
+	for _, d := range r.drafts {
+		if d.tree != nil {
+			errs = append(errs, d.tree.Close())
+		}
+		if d.new != nil {
+			errs = append(errs, d.new.Close())
+		}
+		if d.old != nil {
+			errs = append(errs, d.old.Close())
+		}
+	}
+	return errors.Join(errs...)
+}
+
+// limited collects a small file.
+type limited struct {
+	bytes.Buffer
+	max int
+}
+
+func (l *limited) Write(p []byte) (int, error) {
+	if l.Len()+len(p) > l.max {
+		return 0, fmt.Errorf("it is larger than %d MiB", l.max>>20)
+	}
+	return l.Buffer.Write(p)
+}
+
+// metered counts what passes through it.
+type metered struct {
+	io.Reader
+	meter report.Meter
+}
+
+func (m metered) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	m.meter.Add(int64(n))
+	return n, err
+}

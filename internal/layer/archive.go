@@ -1,0 +1,190 @@
+package layer
+
+import (
+	"archive/tar"
+	"context"
+	"errors"
+	"fmt"
+	"io/fs"
+	"os"
+	"time"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/rootfs"
+)
+
+// ArchiveOptions say how a tree is written into an archive.
+type ArchiveOptions struct {
+	Prefix  string                       // of every name: "debian/rootfs"
+	OnScan  func(entries, bytes int64)   // once it is known how much there is; may be nil
+	OnEntry func(path string, n int64)   // each entry, once written, with its content's bytes; may be nil
+	OnSkip  func(path, reason string)    // what an archive does not hold, or could not be read; may be nil
+	OnWarn  func(path, complaint string) // what is in the archive, but maybe not as it should; may be nil
+}
+
+// ArchiveStats counts what went into an archive.
+type ArchiveStats struct {
+	Entries    int
+	Bytes      int64 // of file contents
+	Unreadable int   // left out because they could not be read
+}
+
+// Archive writes a whole tree into a tar archive, to be followed by other entries. All
+// entries belong to root, names of one file are hard links, and stand-ins of package l2s the
+// files that they mean. Devices, FIFOs and sockets are left out.
+//
+// Unlike [Diff] it goes on when the tree changes meanwhile: people back up containers that they
+// are logged in to. Modes that forbid reading are put back.
+func Archive(ctx context.Context, root *rootfs.FS, w *tar.Writer, o ArchiveOptions) (ArchiveStats, error) {
+	tree, _, err := scan(ctx, root, nil)
+	if err != nil {
+		return ArchiveStats{}, err
+	}
+	info, err := root.Lstat("/")
+	if err != nil {
+		return ArchiveStats{}, err
+	}
+	a := &archiver{packer: newPacker(ctx, root, w, DiffOptions{}), o: o, tree: tree}
+	defer a.close()
+	if o.OnScan != nil {
+		o.OnScan(tree.sum())
+	}
+	err = w.WriteHeader(&tar.Header{
+		Typeflag: tar.TypeDir, Name: o.Prefix + "/", Mode: int64(info.Mode.Perm()), ModTime: info.MTime.Truncate(time.Second),
+	})
+	if err == nil {
+		err = a.content("/", tree.root())
+	}
+	return a.written, errors.Join(err, a.restore())
+}
+
+// sum counts entries and the bytes of files; the names of one file count as several.
+func (t *Tree) sum() (entries, bytes int64) {
+	for i := range t.nodes {
+		if t.nodes[i].isFile() {
+			bytes += t.nodes[i].size
+		}
+	}
+	return int64(len(t.nodes) - 1), bytes
+}
+
+type archiver struct {
+	*packer
+	o       ArchiveOptions
+	tree    *Tree
+	written ArchiveStats
+}
+
+func (a *archiver) content(dir string, n *node) error {
+	children := a.tree.children(n)
+	for i := range children {
+		if err := a.ctx.Err(); err != nil {
+			return err
+		}
+		child := &children[i]
+		name := joinPath(dir, a.tree.name(child))
+		if err := a.entry(change{path: name, node: child}); err != nil {
+			return fmt.Errorf("archive %s: %w", quote(name), err)
+		}
+		if child.isDir() {
+			if err := a.content(name, child); err != nil {
+				return err
+			}
+		}
+	}
+	return nil
+}
+
+// entry writes an entry; what is gone or closed by now is left out.
+func (a *archiver) entry(c change) error {
+	hdr := a.header(c)
+	hdr.Name = a.o.Prefix + c.path
+	hdr.ModTime = time.Unix(0, c.node.mtime)
+	if hdr.ModTime.Nanosecond() != 0 {
+		hdr.Format = tar.FormatPAX
+	}
+	var err error
+	switch {
+	case c.node.isDir():
+		err = a.directory(c, hdr)
+	case c.node.typ() == unix.S_IFLNK:
+		err = a.symlink(c, hdr)
+	case !c.node.isFile():
+		a.skip(c, unfitReason(c.path, c.node))
+		return nil
+	case c.node.linked && a.links[c.node.inode()] != "":
+		hdr.Typeflag, hdr.Linkname = tar.TypeLink, a.links[c.node.inode()]
+		err = a.tar.WriteHeader(hdr)
+	default:
+		err = a.archiveFile(c, hdr)
+	}
+	switch {
+	case errors.Is(err, ErrChanging), errors.Is(err, fs.ErrNotExist):
+		a.skip(c, "it disappeared meanwhile")
+		return nil
+	case errors.Is(err, unix.EACCES), errors.Is(err, unix.EPERM):
+		a.written.Unreadable++
+		a.skip(c, "it cannot be read")
+		return nil
+	case err != nil:
+		return err
+	}
+	a.written.Entries++
+	if a.o.OnEntry != nil {
+		size := int64(0)
+		if c.node.isFile() {
+			size = c.node.size
+		}
+		a.o.OnEntry(c.path, size)
+	}
+	return nil
+}
+
+func (a *archiver) skip(c change, reason string) {
+	if a.o.OnSkip != nil {
+		a.o.OnSkip(c.path, reason)
+	}
+}
+
+// archiveFile writes a file with the size that it has now.
+func (a *archiver) archiveFile(c change, hdr *tar.Header) error {
+	f, err := a.openFile(c)
+	if err != nil {
+		return changing(err)
+	}
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
+		return err
+	}
+	hdr.Typeflag, hdr.Size = tar.TypeReg, info.Size()
+	hdr.PAXRecords = paxXattrs(xattrs(openPath(f.Fd())))
+	if err := a.tar.WriteHeader(hdr); err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	if c.node.linked {
+		a.links[c.node.inode()] = hdr.Name
+	}
+	a.written.Bytes += hdr.Size
+	return a.wholeContent(c, f, hdr.Size)
+}
+
+// wholeContent copies size bytes, of which a file that has become shorter lacks the last.
+func (a *archiver) wholeContent(c change, f *os.File, size int64) error {
+	left, err := a.packer.content(f, size)
+	if !errors.Is(err, ErrChanging) {
+		return err
+	}
+	if a.o.OnWarn != nil {
+		a.o.OnWarn(c.path, "it became shorter while it was read; the rest is zeros")
+	}
+	for left > 0 {
+		n, err := a.tar.Write(zeros[:min(left, int64(len(zeros)))])
+		if err != nil {
+			return err
+		}
+		left -= int64(n)
+	}
+	return nil
+}
