@@ -8,6 +8,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"slices"
 	"strings"
 	"syscall"
 	"testing"
@@ -70,7 +71,10 @@ func runAgain() (int, error) {
 	if err := os.WriteFile(copied, program, 0o755); err != nil {
 		return 0, err
 	}
-	cmd := exec.Command(copied, os.Args[1:]...)
+	args := slices.DeleteFunc(slices.Clone(os.Args[1:]), func(arg string) bool {
+		return strings.HasPrefix(arg, "-test.testlogfile") // in a directory of root's
+	})
+	cmd := exec.Command(copied, args...)
 	cmd.Dir = dir
 	cmd.Env = append(os.Environ(), againVar+"=1", "TMPDIR="+dir, "HOME="+dir)
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
@@ -84,6 +88,7 @@ func runAgain() (int, error) {
 type execRequest struct {
 	Spec engine.Spec
 	Keep string // file to open and keep
+	Join int    // session to join, if not 0
 }
 
 func serveExec(request string) (int, error) {
@@ -96,6 +101,9 @@ func serveExec(request string) (int, error) {
 		return 0, err
 	}
 	p, err := e.Prepare(r.Spec)
+	if r.Join != 0 {
+		p, err = Join(r.Join, r.Spec)
+	}
 	if err != nil {
 		return 0, err
 	}
