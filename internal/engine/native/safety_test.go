@@ -43,7 +43,7 @@ func serveGuest() {
 	say("setresuid", syscall.Setresuid(12, 12, 12))
 }
 
-// guestSpec runs serveGuest, and needs this test program to be static.
+// guestSpec runs serveGuest, with the libraries that this test program may need.
 func guestSpec(t *testing.T) engine.Spec {
 	t.Helper()
 	self, err := os.Executable()
@@ -51,6 +51,11 @@ func guestSpec(t *testing.T) engine.Spec {
 	s := newSpec(newRootfs(t), "/guest.test")
 	s.Env = append(s.Env, guestVar+"=1")
 	s.Binds = []engine.Bind{{Source: self, Target: "/guest.test", ReadOnly: true}, {Source: t.TempDir(), Target: "/ro", ReadOnly: true}}
+	for _, dir := range []string{"/usr", "/lib", "/lib64"} {
+		if _, err := os.Stat(dir); err == nil {
+			s.Binds = append(s.Binds, engine.Bind{Source: dir, Target: dir, ReadOnly: true})
+		}
+	}
 	return s
 }
 
