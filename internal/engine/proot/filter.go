@@ -8,72 +8,43 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/seccomp"
 )
-
-// An abi is one system call table that a guest can use.
-type abi int
-
-const (
-	abiX86_64 abi = iota // x32 too, which shares the numbers but for a flag
-	abiI386
-	abiARM
-	abiAArch64
-	abiRISCV64
-	abis
-)
-
-// auditArch is seccomp_data.arch of each abi.
-var auditArch = [abis]uint32{
-	unix.AUDIT_ARCH_X86_64, unix.AUDIT_ARCH_I386, unix.AUDIT_ARCH_ARM, unix.AUDIT_ARCH_AARCH64, unix.AUDIT_ARCH_RISCV64,
-}
-
-// x32Bit marks a system call of the x32 ABI; x32Execveat is the only call below
-// that has a number of its own there.
-const (
-	x32Bit      = 0x40000000
-	x32Execveat = 545
-)
-
-// A syscallNumbers holds a call's number in every abi, 0 where it must not be
-// refused.
-type syscallNumbers [abis]uint32
-
-// everywhere is for calls added since Linux 5.1, whose numbers all tables share.
-func everywhere(n uint32) syscallNumbers { return syscallNumbers{n, n, n, n, n} }
 
 // newCalls are the system calls younger than proot 5.1.0 that take a path, make
 // mounts, or otherwise act behind proot's back, and that programs can do without.
-var newCalls = map[string]syscallNumbers{
+var newCalls = map[string]seccomp.Numbers{
 	"statx":    {332, 383, 397, 291, 291},
 	"execveat": {322, 358, 387, 281, 281},
 	// riscv64 has no other call to rename with.
 	"renameat2":  {316, 353, 382, 276, 0},
-	"openat2":    everywhere(437),
-	"faccessat2": everywhere(439),
-	"fchmodat2":  everywhere(452),
+	"openat2":    seccomp.Everywhere(437),
+	"faccessat2": seccomp.Everywhere(439),
+	"fchmodat2":  seccomp.Everywhere(452),
 
 	// io_uring opens files by path without any further system call.
-	"io_uring_setup": everywhere(425),
+	"io_uring_setup": seccomp.Everywhere(425),
 	// proot reads the flags of clone(2) from a register, where clone3 has a pointer:
 	// threads would count as processes with a working directory of their own.
-	"clone3": everywhere(435),
+	"clone3": seccomp.Everywhere(435),
 
-	"open_tree":      everywhere(428),
-	"move_mount":     everywhere(429),
-	"fsopen":         everywhere(430),
-	"fsconfig":       everywhere(431),
-	"fsmount":        everywhere(432),
-	"fspick":         everywhere(433),
-	"mount_setattr":  everywhere(442),
-	"statmount":      everywhere(457),
-	"listmount":      everywhere(458),
-	"setxattrat":     everywhere(463),
-	"getxattrat":     everywhere(464),
-	"listxattrat":    everywhere(465),
-	"removexattrat":  everywhere(466),
-	"open_tree_attr": everywhere(467),
-	"file_getattr":   everywhere(468),
-	"file_setattr":   everywhere(469),
+	"open_tree":      seccomp.Everywhere(428),
+	"move_mount":     seccomp.Everywhere(429),
+	"fsopen":         seccomp.Everywhere(430),
+	"fsconfig":       seccomp.Everywhere(431),
+	"fsmount":        seccomp.Everywhere(432),
+	"fspick":         seccomp.Everywhere(433),
+	"mount_setattr":  seccomp.Everywhere(442),
+	"statmount":      seccomp.Everywhere(457),
+	"listmount":      seccomp.Everywhere(458),
+	"setxattrat":     seccomp.Everywhere(463),
+	"getxattrat":     seccomp.Everywhere(464),
+	"listxattrat":    seccomp.Everywhere(465),
+	"removexattrat":  seccomp.Everywhere(466),
+	"open_tree_attr": seccomp.Everywhere(467),
+	"file_getattr":   seccomp.Everywhere(468),
+	"file_setattr":   seccomp.Everywhere(469),
 }
 
 // refused chooses the calls to filter, given those of probedCalls that were seen
@@ -93,40 +64,23 @@ func refused(escaping []string) []string {
 	return names
 }
 
-// filterProgram compiles a seccomp filter (see seccomp_unotify(2), bpf(4)) that
-// answers ENOSYS to the named calls in every abi, and allows the rest.
+// x32Execveat is the only one of newCalls with a number of its own in the x32 ABI.
+const x32Execveat = 545
+
+// filterProgram compiles a seccomp filter that answers ENOSYS to the named calls in
+// every ABI, and allows the rest.
 func filterProgram(names []string) []unix.SockFilter {
-	const offsetNr, offsetArch = 0, 4 // of struct seccomp_data
-	load := func(offset uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: offset}
+	var rules []seccomp.Rule
+	refuse := func(call seccomp.Numbers) {
+		rules = append(rules, seccomp.Rule{Call: call, Action: seccomp.Errno(unix.ENOSYS)})
 	}
-	ret := func(action uint32) unix.SockFilter {
-		return unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: action}
+	for _, name := range names {
+		refuse(newCalls[name])
+		if name == "execveat" {
+			refuse(seccomp.Numbers{seccomp.X86_64: x32Execveat})
+		}
 	}
-	prog := []unix.SockFilter{load(offsetArch)}
-	for a := abiX86_64; a < abis; a++ {
-		var numbers []uint32
-		for _, name := range names {
-			if n := newCalls[name][a]; n != 0 {
-				numbers = append(numbers, n)
-			}
-		}
-		block := []unix.SockFilter{load(offsetNr)}
-		if a == abiX86_64 {
-			block = append(block, unix.SockFilter{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: ^uint32(x32Bit)})
-			if slices.Contains(names, "execveat") {
-				numbers = append(numbers, x32Execveat)
-			}
-		}
-		for i, n := range numbers {
-			toErrno := uint8(len(numbers) - i) // over the other comparisons and the allow
-			block = append(block, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: toErrno, K: n})
-		}
-		block = append(block, ret(unix.SECCOMP_RET_ALLOW), ret(unix.SECCOMP_RET_ERRNO|uint32(unix.ENOSYS)))
-		prog = append(prog, unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: uint8(len(block)), K: auditArch[a]})
-		prog = append(prog, block...)
-	}
-	return append(prog, ret(unix.SECCOMP_RET_ALLOW))
+	return seccomp.Program(rules, seccomp.LikeX86_64)
 }
 
 // installFilter puts the filter on the calling thread, which must be locked and

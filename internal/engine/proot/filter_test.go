@@ -5,33 +5,12 @@ import (
 	"testing"
 
 	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/seccomp"
 )
 
-// simulate runs a filter as the kernel would.
-func simulate(t *testing.T, prog []unix.SockFilter, arch, nr uint32) uint32 {
-	t.Helper()
-	var acc uint32
-	for pc := 0; pc < len(prog); pc++ {
-		switch in := prog[pc]; in.Code {
-		case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
-			acc = map[uint32]uint32{0: nr, 4: arch}[in.K]
-		case unix.BPF_ALU | unix.BPF_AND | unix.BPF_K:
-			acc &= in.K
-		case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
-			if acc == in.K {
-				pc += int(in.Jt)
-			} else {
-				pc += int(in.Jf)
-			}
-		case unix.BPF_RET | unix.BPF_K:
-			return in.K
-		default:
-			t.Fatalf("instruction %d: code %#x", pc, in.Code)
-		}
-	}
-	t.Fatal("the filter has no end")
-	return 0
-}
+// x32Bit marks a call of the x32 ABI.
+const x32Bit = 0x40000000
 
 func TestFilterProgram(t *testing.T) {
 	const refuse = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
@@ -60,7 +39,7 @@ func TestFilterProgram(t *testing.T) {
 		{"another machine's call", unix.AUDIT_ARCH_S390X, 437, unix.SECCOMP_RET_ALLOW},
 	}
 	for _, tt := range tests {
-		if got := simulate(t, prog, tt.arch, tt.nr); got != tt.want {
+		if got := seccomp.Simulate(prog, tt.arch, tt.nr); got != tt.want {
 			t.Errorf("%s: %#x, want %#x", tt.name, got, tt.want)
 		}
 	}
@@ -90,7 +69,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	// riscv64 cannot rename without renameat2.
-	if got := simulate(t, filterProgram(refused(probedCalls)), unix.AUDIT_ARCH_RISCV64, 276); got != unix.SECCOMP_RET_ALLOW {
+	if got := seccomp.Simulate(filterProgram(refused(probedCalls)), unix.AUDIT_ARCH_RISCV64, 276); got != unix.SECCOMP_RET_ALLOW {
 		t.Errorf("riscv64 renameat2: %#x", got)
 	}
 }

@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/platform"
+	"proot-distro/internal/seccomp"
 )
 
 // The probe's guest is one static program of a few hundred bytes, built here: a
@@ -31,9 +32,9 @@ var emptyPathStat = map[platform.Arch]uint32{
 	platform.X86_64: 262, platform.I686: 300, platform.ARM: 327, platform.AArch64: 79, platform.RISCV64: 79,
 }
 
-var abiOf = map[platform.Arch]abi{
-	platform.X86_64: abiX86_64, platform.I686: abiI386, platform.ARM: abiARM,
-	platform.AArch64: abiAArch64, platform.RISCV64: abiRISCV64,
+var abiOf = map[platform.Arch]seccomp.ABI{
+	platform.X86_64: seccomp.X86_64, platform.I686: seccomp.I386, platform.ARM: seccomp.ARM,
+	platform.AArch64: seccomp.AArch64, platform.RISCV64: seccomp.RISCV64,
 }
 
 // The guest's memory: one read-only executable segment.
