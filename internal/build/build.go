@@ -151,7 +151,7 @@ type session struct {
 
 func (b *Builder) open(req Request) (*session, error) {
 	sweepScratch(b.Host.Dirs)
-	steps, err := openStepCache(b.Host.Dirs.Cache)
+	steps, err := openStepCache(b.Host.Dirs)
 	if err != nil {
 		return nil, err
 	}

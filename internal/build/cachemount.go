@@ -27,10 +27,7 @@ const cacheMounts = "build_mounts"
 
 // mountCache binds a directory that outlives the build.
 func (s *stage) mountCache(ctx context.Context, root *rootfs.FS, p *mounted, m *mount) error {
-	if err := os.MkdirAll(s.Host.Dirs.Cache, 0o700); err != nil {
-		return err
-	}
-	base, err := rootfs.Open(s.Host.Dirs.Cache, rootfs.NoLinks)
+	base, err := rootfs.OpenState(s.Host.Dirs.Runtime, s.Host.Dirs.Cache, true)
 	if err != nil {
 		return err
 	}

@@ -15,6 +15,7 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 	"golang.org/x/sys/unix"
 
+	"proot-distro/internal/host"
 	"proot-distro/internal/image"
 	"proot-distro/internal/oci"
 	"proot-distro/internal/rootfs"
@@ -31,7 +32,7 @@ const (
 // stepCache maps the keys of steps to the layers that they made, in the form that the Python
 // program reads and writes. Other processes may use the same index.
 type stepCache struct {
-	dir     string
+	dirs    host.Dirs
 	entries map[string]stepEntry
 }
 
@@ -50,9 +51,9 @@ type stepIndex struct {
 }
 
 // openStepCache reads the index. One that cannot be understood counts as empty.
-func openStepCache(dir string) (*stepCache, error) {
-	c := &stepCache{dir: dir}
-	tree, err := rootfs.Open(dir, rootfs.NoLinks)
+func openStepCache(dirs host.Dirs) (*stepCache, error) {
+	c := &stepCache{dirs: dirs}
+	tree, err := rootfs.OpenState(dirs.Runtime, dirs.Cache, false)
 	if errors.Is(err, fs.ErrNotExist) {
 		c.entries = map[string]stepEntry{}
 		return c, nil
@@ -102,10 +103,7 @@ func (c *stepCache) record(key string, e stepEntry) error {
 }
 
 func (c *stepCache) write(added map[string]stepEntry) error {
-	if err := os.MkdirAll(c.dir, 0o700); err != nil {
-		return err
-	}
-	tree, err := rootfs.Open(c.dir, rootfs.NoLinks)
+	tree, err := rootfs.OpenState(c.dirs.Runtime, c.dirs.Cache, true)
 	if err != nil {
 		return err
 	}

@@ -87,7 +87,7 @@ func describeContainer(h *host.Host, name string) (ref string, arch platform.Arc
 }
 
 func readRecord(dirs host.Dirs, name string) (*oci.Record, error) {
-	tree, err := rootfs.Open(dirs.Containers(), rootfs.NoLinks)
+	tree, err := rootfs.OpenState(dirs.Runtime, dirs.Containers(), false)
 	if err != nil {
 		return nil, err
 	}

@@ -255,12 +255,7 @@ func (t *state) makeDraft(name string) error {
 	return nil
 }
 
-// failed says what could not be done to a container, with the host path of the
-// file at fault.
+// failed says what could not be done to a container.
 func (t *state) failed(verb, name string, err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) && pe == err {
-		err = &fs.PathError{Op: pe.Op, Path: filepath.Join(t.dirs.Runtime, filepath.FromSlash(pe.Path)), Err: pe.Err}
-	}
 	return fmt.Errorf("%s container %q: %w", verb, name, err)
 }

@@ -7,7 +7,6 @@ import (
 	"fmt"
 	"io/fs"
 	"maps"
-	"os"
 	"path"
 	"path/filepath"
 	"sort"
@@ -28,7 +27,7 @@ type Cache struct {
 	// Command is what a [BusyError] of others shall call this process; "install".
 	Command string
 
-	path              string
+	base, path        string // see [rootfs.OpenState]
 	layers, manifests string // names below path
 
 	mu   sync.Mutex
@@ -38,6 +37,7 @@ type Cache struct {
 // OpenCache names the cache; it touches no file yet.
 func OpenCache(dirs host.Dirs) (*Cache, error) {
 	return &Cache{
+		base:      dirs.Runtime,
 		path:      dirs.Cache,
 		layers:    filepath.Base(dirs.Layers()),
 		manifests: filepath.Base(dirs.Manifests()),
@@ -51,12 +51,7 @@ func (c *Cache) open(create bool) (*rootfs.FS, error) {
 	if c.tree != nil {
 		return c.tree, nil
 	}
-	if create {
-		if err := os.MkdirAll(c.path, 0o700); err != nil {
-			return nil, fmt.Errorf("create image cache: %w", err)
-		}
-	}
-	tree, err := rootfs.Open(c.path, rootfs.NoLinks)
+	tree, err := rootfs.OpenState(c.base, c.path, create)
 	if err != nil {
 		return nil, fmt.Errorf("open image cache: %w", err)
 	}
@@ -105,7 +100,7 @@ func (c *Cache) Lookup(ref oci.Ref, arch platform.Arch) (*oci.Record, error) {
 
 func (c *Cache) read(tree *rootfs.FS, name string) (*oci.Record, error) {
 	data, err := tree.ReadFile(name, oci.MaxRecordSize)
-	if errors.Is(err, rootfs.ErrUnsafe) {
+	if errors.Is(err, rootfs.ErrUnsafe) || errors.Is(err, rootfs.ErrTooLarge) {
 		return nil, fmt.Errorf("read cached manifest: %w (%w)", err, fs.ErrNotExist)
 	} else if err != nil {
 		return nil, fmt.Errorf("read cached manifest: %w", err)

@@ -17,6 +17,7 @@ type Dir struct {
 	fd     int
 	shared bool   // fd is the tree's own
 	name   string // from the tree's root, "usr/bin"; for errors
+	base   string // what stands in front of it there; see [FS.base]
 }
 
 // Close releases the directory.
@@ -44,7 +45,7 @@ func (d *Dir) own() (*Dir, error) {
 	if err != nil {
 		return nil, d.wrap("open", "", err)
 	}
-	return &Dir{fd: fd, name: d.name}, nil
+	return &Dir{fd: fd, name: d.name, base: d.base}, nil
 }
 
 // OpenDir opens a directory in d.
@@ -59,7 +60,7 @@ func (d *Dir) OpenDir(name string) (*Dir, error) {
 		}
 		return nil, d.wrap("open", name, err)
 	}
-	return &Dir{fd: fd, name: strings.TrimPrefix(d.path(name), "/")}, nil
+	return &Dir{fd: fd, name: strings.TrimPrefix(d.path(name), "/"), base: d.base}, nil
 }
 
 // Lstat describes an entry.
@@ -242,7 +243,7 @@ func (d *Dir) ReadDir() ([]Entry, error) {
 // check refuses names that are not one component.
 func (d *Dir) check(op, name string) error {
 	if name == "" || name == "." || name == ".." || strings.ContainsAny(name, "/\x00") {
-		return &fs.PathError{Op: op, Path: d.path(name), Err: fmt.Errorf("%w: not a file name", unix.EINVAL)}
+		return &fs.PathError{Op: op, Path: d.base + d.path(name), Err: fmt.Errorf("%w: not a file name", unix.EINVAL)}
 	}
 	return nil
 }
@@ -262,5 +263,5 @@ func (d *Dir) wrap(op, name string, err error) error {
 	if err == nil {
 		return nil
 	}
-	return &fs.PathError{Op: op, Path: d.path(name), Err: err}
+	return &fs.PathError{Op: op, Path: d.base + d.path(name), Err: err}
 }

@@ -35,7 +35,7 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*os.File, error) {
 	if err != nil {
 		return nil, d.wrap("create", name, err)
 	}
-	return os.NewFile(uintptr(fd), d.path(name)), nil
+	return os.NewFile(uintptr(fd), d.base+d.path(name)), nil
 }
 
 // WriteFile puts a file with exactly these data and permissions, whatever the
@@ -78,7 +78,7 @@ func (d *Dir) openFile(name string, flag int, perm fs.FileMode) (*os.File, error
 	if err != nil {
 		return nil, d.wrap("open", name, err)
 	}
-	return os.NewFile(uintptr(fd), d.path(name)), nil
+	return os.NewFile(uintptr(fd), d.base+d.path(name)), nil
 }
 
 // openSafe opens an entry that must be of one of these types (S_IFMT). It does

@@ -31,7 +31,7 @@ func (d *Dir) RemoveAll(name string, o RemoveOptions) error {
 	if err := d.check("remove", name); err != nil {
 		return err
 	}
-	r := remover{onRemove: o.OnRemove, moved: map[string]*removal{}}
+	r := remover{base: d.base, onRemove: o.OnRemove, moved: map[string]*removal{}}
 	r.remove(&removal{fd: d.fd, name: d.name, foreign: true}, name, unix.DT_UNKNOWN)
 	return r.err
 }
@@ -47,6 +47,7 @@ type removal struct {
 }
 
 type remover struct {
+	base     string // of paths in errors
 	onRemove func(string)
 	err      error // the first
 
@@ -89,7 +90,7 @@ func (r *remover) remove(dir *removal, name string, typ uint8) bool {
 		}
 		return true
 	case err != unix.ENOENT && r.err == nil:
-		r.err = &fs.PathError{Op: "remove", Path: self.path(), Err: err}
+		r.err = &fs.PathError{Op: "remove", Path: r.base + self.path(), Err: err}
 	}
 	return false
 }

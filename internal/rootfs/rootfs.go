@@ -30,8 +30,8 @@
 // Only system calls of Linux 3.6 are used, since Android kills a process for
 // others, and /proc serves only to change modes (see [Dir.Chmod]).
 //
-// Errors are [*fs.PathError] with the path as the guest sees it, so errors.Is
-// works with fs.ErrNotExist and with syscall errors. An [FS] and a [Dir] may be
+// Errors are [*fs.PathError] with the path as the guest sees it, or with that of the host for a
+// tree in which links are refused, so errors.Is works with fs.ErrNotExist and with syscall errors. An [FS] and a [Dir] may be
 // used by several goroutines at once, except for Close.
 package rootfs
 
@@ -99,13 +99,53 @@ func Open(dir string, links Links) (*FS, error) {
 	if err != nil {
 		return nil, &fs.PathError{Op: "open", Path: dir, Err: err}
 	}
-	return &FS{root: Dir{fd: fd, shared: true}, path: dir, links: links}, nil
+	t := &FS{root: Dir{fd: fd, shared: true}, path: dir, links: links}
+	t.root.base = t.base()
+	return t, nil
+}
+
+// base is put in front of paths in errors. A guest's path is told as the guest sees it, one of
+// our own as the user can find it.
+func (t *FS) base() string {
+	if t.links == NoLinks {
+		return strings.TrimRight(t.path, "/")
+	}
+	return ""
+}
+
+// OpenState opens one of our state directories, in which no link is followed. Where dir lies
+// below base, none is followed on the way from there either: who can write in base, as guests
+// on Termux can, must not choose where dir is. With create, what is missing is made for this
+// user alone.
+func OpenState(base, dir string, create bool) (*FS, error) {
+	below, err := filepath.Rel(base, dir)
+	if err != nil || !filepath.IsLocal(below) {
+		base, below = dir, "."
+	}
+	if create {
+		if err := os.MkdirAll(base, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	tree, err := Open(base, NoLinks)
+	if err != nil || below == "." {
+		return tree, err
+	}
+	defer tree.Close()
+	if create {
+		if err := tree.MkdirAll(below, 0o700); err != nil {
+			return nil, err
+		}
+	}
+	return tree.Sub(below, NoLinks)
 }
 
 // View gives the same tree with another meaning of links. It needs no Close, and
 // is valid until t is closed.
 func (t *FS) View(links Links) *FS {
-	return &FS{root: t.root, path: t.path, links: links, view: true}
+	v := &FS{root: t.root, path: t.path, links: links, view: true}
+	v.root.base = v.base()
+	return v
 }
 
 // Anchored gives the same tree, in which a link target that begins with one of these host
@@ -121,7 +161,9 @@ func (t *FS) Sub(name string, links Links) (*FS, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &FS{root: Dir{fd: d.fd, shared: true}, path: filepath.Join(t.path, filepath.FromSlash(d.Path())), links: links}, nil
+	sub := &FS{root: Dir{fd: d.fd, shared: true}, path: filepath.Join(t.path, filepath.FromSlash(d.Path())), links: links}
+	sub.root.base = sub.base()
+	return sub, nil
 }
 
 // Close releases the tree. Directories opened in it stay open.
@@ -282,7 +324,7 @@ func (t *FS) Parent(name string) (*Dir, string, error) {
 	}
 	if base == "." {
 		d.Close()
-		return nil, "", &fs.PathError{Op: "open", Path: guestPath(name), Err: unix.EINVAL}
+		return nil, "", &fs.PathError{Op: "open", Path: t.base() + guestPath(name), Err: unix.EINVAL}
 	}
 	d, err = d.own()
 	return d, base, err

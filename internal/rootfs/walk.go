@@ -62,9 +62,9 @@ func (t *FS) walk(op, name string, w *walk) (*Dir, error) {
 	}
 	if err != nil {
 		w.restart()
-		return nil, &fs.PathError{Op: op, Path: guestPath(name), Err: err}
+		return nil, &fs.PathError{Op: op, Path: t.base() + guestPath(name), Err: err}
 	}
-	return &Dir{fd: w.fd, shared: w.fd == t.root.fd, name: strings.Join(w.at, "/")}, nil
+	return &Dir{fd: w.fd, shared: w.fd == t.root.fd, name: strings.Join(w.at, "/"), base: t.base()}, nil
 }
 
 // push puts the components of a name or of a link's target before those ahead. A

@@ -96,7 +96,7 @@ func (m memory) recall(id identity) (probe, bool) {
 	if err != nil {
 		return probe{}, false
 	}
-	tree, err := rootfs.Open(m.dirs.Cache, rootfs.NoLinks)
+	tree, err := rootfs.OpenState(m.dirs.Runtime, m.dirs.Cache, false)
 	if err != nil {
 		return probe{}, false
 	}
@@ -118,10 +118,10 @@ func (m memory) remember(id identity, p probe) {
 		return
 	}
 	data, err := json.Marshal(remembered{probeFormat, id, p})
-	if err != nil || os.MkdirAll(m.dirs.Cache, 0o755) != nil {
+	if err != nil {
 		return
 	}
-	tree, err := rootfs.Open(m.dirs.Cache, rootfs.NoLinks)
+	tree, err := rootfs.OpenState(m.dirs.Runtime, m.dirs.Cache, true)
 	if err != nil {
 		return
 	}
