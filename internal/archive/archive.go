@@ -15,6 +15,7 @@ const (
 	rootfsDir  = "rootfs"
 	recordFile = "manifest.json"
 	legacyDir  = "installed-rootfs"
+	pluginDir  = "proot-distro" // holds the recipe NAME.sh of a legacy container
 )
 
 // ErrNotBackup means that an archive does not have the shape of a backup.

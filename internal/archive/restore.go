@@ -53,6 +53,8 @@ func Restore(ctx context.Context, req RestoreRequest) (names []string, err error
 type restore struct {
 	req    RestoreRequest
 	drafts map[string]*draft // by the name in the archive
+
+	refused error // the archive as such, rather than an entry
 }
 
 // draft is a container being restored.
@@ -72,9 +74,12 @@ func (r *restore) read(ctx context.Context) error {
 		return fmt.Errorf("read archive: %w", err)
 	}
 	defer plain.Close()
-	_, err = layer.Distribute(ctx, plain, layer.Options{
+	_, err = layer.Distribute(ctx, &wholeTar{src: plain}, layer.Options{
 		OnSkip: func(name, reason string) { r.req.Report.Detailf("left out %s: %s", name, reason) },
 	}, r.route)
+	if r.refused != nil {
+		return r.refused
+	}
 	return err
 }
 
@@ -157,6 +162,28 @@ func (r *restore) close() error {
 		}
 	}
 	return errors.Join(errs...)
+}
+
+// wholeTar refuses an archive that lacks the mark of its end, two blocks of zeros: one that was
+// cut off between two entries looks complete otherwise.
+type wholeTar struct {
+	src   io.Reader
+	zeros int // at the end of what was read
+}
+
+const endMark = 1024
+
+func (w *wholeTar) Read(p []byte) (int, error) {
+	n, err := w.src.Read(p)
+	if kept := len(bytes.TrimRight(p[:n], "\x00")); kept > 0 {
+		w.zeros = n - kept
+	} else {
+		w.zeros = min(w.zeros+n, endMark)
+	}
+	if err == io.EOF && w.zeros < endMark {
+		err = io.ErrUnexpectedEOF
+	}
+	return n, err
 }
 
 // limited collects a small file.

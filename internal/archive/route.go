@@ -2,6 +2,7 @@ package archive
 
 import (
 	"archive/tar"
+	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -16,6 +17,7 @@ type place struct {
 	file      string // in the rootfs, "" for its root
 	isRecord  bool
 	isParent  bool // a directory above: nothing of a container yet
+	isRecipe  bool // of a legacy container; there is no use for it
 	prefix    string
 }
 
@@ -37,6 +39,8 @@ func locate(name string) (place, error) {
 	switch {
 	case len(kept) < 2:
 		return place{isParent: true}, nil
+	case kept[0] == pluginDir && len(kept) == 2 && strings.HasSuffix(kept[1], ".sh"):
+		return place{isRecipe: true}, nil
 	case kept[1] == rootfsDir:
 		return place{container: kept[0], file: strings.Join(kept[2:], "/"), prefix: kept[0] + "/" + rootfsDir}, nil
 	case kept[1] == recordFile && len(kept) == 2:
@@ -46,7 +50,12 @@ func locate(name string) (place, error) {
 }
 
 // route is the way of each entry into the draft of its container.
-func (r *restore) route(hdr *tar.Header) (layer.Destination, error) {
+func (r *restore) route(hdr *tar.Header) (to layer.Destination, err error) {
+	defer func() {
+		if errors.Is(err, ErrNotBackup) {
+			r.refused = err
+		}
+	}()
 	if hdr.Typeflag == tar.TypeXGlobalHeader {
 		return layer.Destination{}, nil
 	}
@@ -54,8 +63,8 @@ func (r *restore) route(hdr *tar.Header) (layer.Destination, error) {
 	if err != nil {
 		return layer.Destination{}, err
 	}
-	if at.isParent {
-		if hdr.Typeflag != tar.TypeDir {
+	if at.isParent || at.isRecipe {
+		if at.isParent && hdr.Typeflag != tar.TypeDir {
 			return layer.Destination{}, fmt.Errorf("%w: %q is not below NAME/%s", ErrNotBackup, hdr.Name, rootfsDir)
 		}
 		return layer.Destination{}, nil
@@ -76,7 +85,7 @@ func (r *restore) route(hdr *tar.Header) (layer.Destination, error) {
 	switch hdr.Typeflag {
 	case tar.TypeLink:
 		target, err := locate(hdr.Linkname)
-		if err != nil || target.container != at.container || target.isRecord || target.isParent {
+		if err != nil || target.container != at.container || target.isRecord || target.isParent || target.isRecipe {
 			return layer.Destination{}, fmt.Errorf("hard link to %q, which is not in the same container", hdr.Linkname)
 		}
 		hdr.Linkname = target.file
