@@ -142,7 +142,7 @@ func newEngine(t *testing.T) *Engine {
 }
 
 // newRootfs makes a guest of one static busybox.
-func newRootfs(t *testing.T) string {
+func newRootfs(t testing.TB) string {
 	t.Helper()
 	program, err := os.ReadFile("/bin/busybox")
 	if err != nil {
@@ -189,7 +189,7 @@ func wantOutput(t *testing.T, s engine.Spec, want string) {
 	}
 }
 
-func must(t *testing.T, err error) {
+func must(t testing.TB, err error) {
 	t.Helper()
 	if err != nil {
 		t.Fatal(err)
