@@ -42,6 +42,7 @@ func (a *App) prepareProcess(h *host.Host, spec engine.Spec, wish string) (engin
 	if err != nil {
 		return nil, "", err
 	}
+	var refusal error // why native is not taken
 	if wish == engineNative || wish == engineAuto && !h.Termux {
 		process, err := prepareNative(spec)
 		if err == nil {
@@ -52,12 +53,16 @@ func (a *App) prepareProcess(h *host.Host, spec engine.Spec, wish string) (engin
 			return nil, "", err
 		}
 		a.UI.Detailf("Taking proot: %v", err)
+		refusal = err
 	}
 	eng, err := a.newProot(proot.Config{Host: h, Reporter: a.UI})
 	if err != nil {
 		return nil, "", err
 	}
 	process, err := eng.Prepare(spec)
+	if err != nil && refusal != nil {
+		err = failures{err, refusal}
+	}
 	return process, eng.Name(), err
 }
 

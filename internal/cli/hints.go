@@ -9,6 +9,7 @@ import (
 	"proot-distro/internal/build"
 	"proot-distro/internal/container"
 	"proot-distro/internal/dockerfile"
+	"proot-distro/internal/engine/native"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/image"
 	"proot-distro/internal/install"
@@ -83,6 +84,7 @@ func (a *App) hints(err error) []string {
 		lost     *registry.LostLayerError
 		building *build.BusyError
 		line     *dockerfile.Error
+		step     *native.StepError
 	)
 	switch {
 	case errors.As(err, &line):
@@ -110,6 +112,8 @@ func (a *App) hints(err error) []string {
 		return []string{"Install or build the image again to have it in full."}
 	case errors.Is(err, guest.ErrNoShell):
 		return []string{fmt.Sprintf("'%s run CONTAINER -- PROGRAM' starts a program without a shell.", a.Program)}
+	case errors.Is(err, native.ErrUnavailable) && errors.As(err, &step):
+		return []string{step.Fix()}
 	case errors.Is(err, syscall.ENOSPC):
 		return []string{fmt.Sprintf("The disk is full: make room; '%s list --image' shows what the cache holds.", a.Program)}
 	}

@@ -84,6 +84,22 @@ type StepError struct {
 	exec  bool
 }
 
+// Fix says what to do about it where a machine cannot be used at all.
+func (e *StepError) Fix() string {
+	switch {
+	case e.Step == stepNamespaces && e.Errno == unix.ENOSPC:
+		return "This system allows no further user namespaces: raise the limit in /proc/sys/user/max_user_namespaces, or take --engine proot."
+	case e.Errno == unix.EPERM || e.Errno == unix.EACCES:
+		return "Something forbids user namespaces here, such as a container, a chroot or a security policy: allow them, or take --engine proot."
+	case e.Errno == unix.ENOSYS:
+		return "The native engine needs Linux 5.12 or newer: take --engine proot."
+	}
+	return "Take --engine proot."
+}
+
+// stepNamespaces is the forking of the supervisor.
+const stepNamespaces = "create namespaces"
+
 func (e *StepError) Error() string { return fmt.Sprintf("cannot %s: %v", e.Step, e.Errno) }
 func (e *StepError) Unwrap() error { return e.Errno }
 
@@ -105,7 +121,7 @@ func (f *family) start() (pid int, err error) {
 	syscall.ForkLock.Unlock()
 	if errno != 0 {
 		goAhead.close()
-		return 0, &StepError{Step: "create namespaces", Errno: errno}
+		return 0, &StepError{Step: stepNamespaces, Errno: errno}
 	}
 	unix.Close(failed[1])
 	failed[1] = -1
