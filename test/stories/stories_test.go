@@ -36,6 +36,10 @@ const (
 const ordinaryUser = 65534
 
 func TestMain(m *testing.M) {
+	if os.Getenv(envAndroid) != "" {
+		fmt.Fprintln(os.Stderr, becomeAndroid(os.Args[1:]))
+		os.Exit(99)
+	}
 	flag.Parse()
 	if os.Getenv(envBin) != "" {
 		os.Exit(m.Run())
@@ -87,8 +91,9 @@ func prepare(work string) (stop func(), err error) {
 	}
 	stop = func() { _ = errors.Join(plain.Close(), auth.Close()) } // the processes end with this one anyway
 	bin, dir := filepath.Join(work, "bin"), filepath.Join(work, "stories")
-	if out, err := exec.Command("go", "build", "-o", filepath.Join(bin, "proot-distro"),
-		"proot-distro/cmd/proot-distro").CombinedOutput(); err != nil {
+	build := exec.Command("go", "build", "-o", filepath.Join(bin, "proot-distro"), "proot-distro/cmd/proot-distro")
+	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as releases are built
+	if out, err := build.CombinedOutput(); err != nil {
 		return stop, fmt.Errorf("build the program: %w\n%s", err, out)
 	}
 	readme, err := os.ReadFile("../../README.md")
@@ -149,8 +154,10 @@ func params(dir string) testscript.Params {
 			return false, fmt.Errorf("unknown condition %q", cond)
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
+			"android":      cmdAndroid,
 			"exits":        cmdExits,
 			"hub":          cmdHub,
+			"phone":        cmdPhone,
 			"registry":     cmdRegistry,
 			"serve":        cmdServe,
 			"sink":         cmdSink,
