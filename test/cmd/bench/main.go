@@ -55,7 +55,7 @@ func run(rounds int) (err error) {
 	}
 	b := &bench{pd: pd, work: work, ref: reg.Addr + "/big:latest", rounds: rounds}
 	fmt.Printf("%-46s %7s %15s %8s %10s\n", "", "ratio", "lowest–highest", "goal", "memory")
-	return errors.Join(b.installFromCache(), b.transfer(), b.pull(), b.push(), b.list())
+	return errors.Join(b.installFromCache(), b.transfer(), b.archive(), b.pull(), b.push(), b.list())
 }
 
 type bench struct {
