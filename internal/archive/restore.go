@@ -69,7 +69,12 @@ type draft struct {
 func (r *restore) read(ctx context.Context) error {
 	meter := r.req.Report.Begin(report.Task{Label: "Restoring", Total: r.req.Size})
 	defer meter.Done()
-	plain, err := compression.NewReader(metered{r.req.Source, meter})
+	source := interruptible(ctx, metered{r.req.Source, meter})
+	defer source.Close()
+	plain, err := compression.NewReader(source)
+	if ctx.Err() != nil {
+		return context.Cause(ctx)
+	}
 	if err != nil {
 		return fmt.Errorf("read archive: %w", err)
 	}
@@ -163,6 +168,21 @@ func (r *restore) close() error {
 	}
 	return errors.Join(errs...)
 }
+
+// interruptible gives what src gives until ctx is done, also while a Read of src blocks, as on a
+// pipe whose other end waits for a passphrase. That Read may then go on.
+func interruptible(ctx context.Context, src io.Reader) io.ReadCloser {
+	out, in := io.Pipe()
+	stop := context.AfterFunc(ctx, func() { out.CloseWithError(ctx.Err()) })
+	go func() {
+		defer stop()
+		_, err := io.CopyBuffer(in, src, make([]byte, sourceBuffer))
+		in.CloseWithError(err)
+	}()
+	return out
+}
+
+const sourceBuffer = 128 << 10
 
 // wholeTar refuses an archive that lacks the mark of its end, two blocks of zeros: one that was
 // cut off between two entries looks complete otherwise.

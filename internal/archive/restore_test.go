@@ -5,6 +5,7 @@ import (
 	"bytes"
 	"context"
 	"errors"
+	"io"
 	"io/fs"
 	"os"
 	"path/filepath"
@@ -239,6 +240,23 @@ func TestRestoreRefuses(t *testing.T) {
 			}
 			w.untouched(t)
 		})
+	}
+}
+
+// The end of the context is noticed while nothing arrives, before the first byte and after some.
+func TestRestoreInterrupted(t *testing.T) {
+	for _, first := range [][]byte{nil, pack(t, "box/rootfs/f=1")[:1024]} {
+		w := newWorld(t)
+		silent, in := io.Pipe()
+		defer in.Close()
+		ctx, cancel := context.WithCancel(context.Background())
+		time.AfterFunc(50*time.Millisecond, cancel)
+		go in.Write(first)
+		_, err := Restore(ctx, RestoreRequest{Source: silent, Containers: w.dirs.Containers(), Store: w.store, Report: report.Discard})
+		if !errors.Is(err, context.Canceled) {
+			t.Errorf("after %d bytes: %v", len(first), err)
+		}
+		w.untouched(t)
 	}
 }
 
