@@ -265,7 +265,7 @@ func TestKillFindsNothing(t *testing.T) {
 	home(t)
 	pd(t, "kill", "--all").want(t, 0, "", "No session is running.\n")
 	register(t, "deb", "proot") // this process traces nobody
-	pd(t, "kill", "deb").want(t, 1, "", "no process of it was found")
+	pd(t, "kill", "deb").want(t, 3, "", "is running any more")
 	pd(t, "kill", strconv.Itoa(os.Getpid()), "nope").want(t, 3, "", "no session nope is running")
 }
 
