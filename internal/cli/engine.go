@@ -30,7 +30,12 @@ func (a *App) engineWish(wish string) (string, error) {
 	switch wish {
 	case "":
 		return defaultEngine, nil
-	case engineAuto, engineNative, engineProot:
+	case engineNative:
+		if a.Termux() {
+			return "", &usageError{text: source + ": Android does not let apps make namespaces; proot is the only engine there"}
+		}
+		return wish, nil
+	case engineAuto, engineProot:
 		return wish, nil
 	}
 	return "", &usageError{text: fmt.Sprintf("%s: there is no engine %q: auto, native or proot", source, wish)}

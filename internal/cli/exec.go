@@ -94,7 +94,7 @@ func (a *App) joinSession(name string, spec engine.Spec) (engine.Process, error)
 		if s.Container != name {
 			continue
 		}
-		if s.Engine != engineNative {
+		if s.Engine != engineNative || a.Termux() { // there, a guest may have written it
 			others = true
 			continue
 		}
