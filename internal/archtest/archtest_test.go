@@ -29,7 +29,7 @@ var levels = map[string]int{
 	"layer":      3, "guest": 3, "container": 3, "image": 3, "engine": 3,
 	"engine/proot": 4, "engine/native": 4, "registry": 4, "session": 4, "transfer": 4,
 	"install": 5, "build": 5, "archive": 5,
-	"ui":      6, "cli": 7,
+	"ui": 6, "cli": 7,
 }
 
 // exceptions are the places where a rule would cost more than it gives.
