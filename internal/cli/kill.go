@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -95,12 +96,13 @@ func sessionsOf(running []container.Session, target string) (found []container.S
 
 func signalSession(a *App, s container.Session, sig unix.Signal) error {
 	signal := map[string]func(int, unix.Signal) (int, error){
-		engineNative: signalNative, engineProot: signalProot,
+		engineNative: signalNative,
+		engineProot:  func(pid int, sig unix.Signal) (int, error) { return signalProot(a.sessionFile(pid), pid, sig) },
 	}[s.Engine]
 	if signal == nil {
 		return fmt.Errorf("session %d runs in engine %s, which this version does not know", s.PID, ui.ShellQuote(s.Engine))
 	}
-	reached, err := signal(s.PID, sig)
+	reached, err := signalSoon(s.PID, func() (int, error) { return signal(s.PID, sig) })
 	if err == nil && reached == 0 {
 		return &missingError{what: fmt.Sprintf("no session %d is running any more", s.PID), hint: "ps"}
 	}
@@ -122,12 +124,37 @@ func signalName(sig unix.Signal) string {
 	return fmt.Sprintf("signal %d", int(sig)) // a real-time one
 }
 
+// signalSoon tries again for a moment while nothing was reached: a session that has just been
+// registered is about to have its first process.
+func signalSoon(session int, try func() (int, error)) (reached int, err error) {
+	const patience = 500 * time.Millisecond
+	for start := time.Now(); ; time.Sleep(2 * time.Millisecond) {
+		reached, err := try()
+		if err != nil || reached > 0 || unix.Kill(session, 0) != nil || time.Since(start) > patience {
+			return reached, err
+		}
+	}
+}
+
+// sessionFile is what every process of a session keeps open, unless it has closed it.
+func (a *App) sessionFile(session int) string {
+	dir := a.host.Dirs.Sessions()
+	if real, err := filepath.EvalSymlinks(dir); err == nil {
+		dir = real
+	}
+	return filepath.Join(dir, strconv.Itoa(session)+".json")
+}
+
 // signalProot signals what proot traces, since proot itself ignores most
 // signals. The session's process is proot, or proot's parent when it waits for the
-// guest's exit code. After a SIGKILL proot is killed too: with its last
-// tracee gone it would end by itself, but new ones may be born meanwhile.
-func signalProot(session int, sig unix.Signal) (reached int, err error) {
+// guest's exit code; when that parent was killed, proot is found by the session's file. After
+// a SIGKILL proot is killed too: with its last tracee gone it would end by itself, but
+// new ones may be born meanwhile.
+func signalProot(file string, session int, sig unix.Signal) (reached int, err error) {
 	tracers := append(childrenOf("/proc", session), session)
+	if unix.Kill(session, 0) != nil {
+		tracers = holdersOf("/proc", file)
+	}
 	for _, tracer := range tracers {
 		guests, err := proot.Tracees(tracer)
 		if err != nil {
@@ -145,20 +172,29 @@ func signalProot(session int, sig unix.Signal) (reached int, err error) {
 	return reached, nil
 }
 
-// signalNative signals all guests of a native session, which ends with its first one.
-// A session that has just been registered is about to have its first.
-func signalNative(session int, sig unix.Signal) (reached int, err error) {
-	const patience = 500 * time.Millisecond
-	for start := time.Now(); ; time.Sleep(2 * time.Millisecond) {
-		guests, err := native.Guests(session)
-		if err != nil {
-			return 0, err
-		}
-		reached, err := signalAll(guests, sig)
-		if err != nil || reached > 0 || unix.Kill(session, 0) != nil || time.Since(start) > patience {
-			return reached, err
+// holdersOf lists the processes that have a file open, as far as we may see that.
+func holdersOf(proc, file string) (holders []int) {
+	dirs, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "fd")) // the pattern is sound
+	for _, dir := range dirs {
+		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(dir)))
+		fds, _ := os.ReadDir(dir) // it has ended, or is not ours
+		if err == nil && slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
+			target, err := os.Readlink(filepath.Join(dir, fd.Name()))
+			return err == nil && target == file
+		}) {
+			holders = append(holders, pid)
 		}
 	}
+	return holders
+}
+
+// signalNative signals all guests of a native session, which ends with its first one.
+func signalNative(session int, sig unix.Signal) (reached int, err error) {
+	guests, err := native.Guests(session)
+	if err != nil {
+		return 0, err
+	}
+	return signalAll(guests, sig)
 }
 
 // signalAll counts the processes that were still there.
