@@ -10,7 +10,7 @@ VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unkn
 LDFLAGS := -s -w -X proot-distro/internal/cli.version=$(VERSION)
 BUILD   := CGO_ENABLED=0 $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
-.PHONY: build install demo test check unit unit-user stories fixtures bench lint fuzz race release-check docs tools clean kill-test
+.PHONY: build install demo test check unit unit-user stories fixtures bench lint fuzz race release-check deb docs tools clean kill-test
 
 build:
 	$(BUILD) -o bin/proot-distro ./cmd/proot-distro
@@ -75,6 +75,10 @@ race:
 release-check:
 	scripts/tools.sh release
 	scripts/release-check.sh '$(VERSION)'
+
+# A package for Debian and its relatives, in dist/. DEB_ARCHES may name more than one architecture.
+deb:
+	scripts/deb.sh '$(VERSION)' $(DEB_ARCHES)
 
 # The README's option tables, from the command table.
 docs:
