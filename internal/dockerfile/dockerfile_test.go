@@ -150,15 +150,15 @@ func TestProxiesComeInBothSpellings(t *testing.T) {
 }
 
 func TestErrorsShowTheLine(t *testing.T) {
-	_, err := Parse([]byte("FROM x\r\nRUN a \\\r\n  b\r\nBAD x\r\nRUN c\r\n"), Options{Name: "my/Dockerfile"})
+	_, err := Parse([]byte("FROM x\r\nRUN a \\\r\n  b\r\nCOPPY x\r\nRUN c\r\n"), Options{Name: "my/Dockerfile"})
 	var e *Error
 	if !errors.As(err, &e) {
 		t.Fatalf("%T: %v", err, err)
 	}
-	if e.Error() != "my/Dockerfile, line 4: unknown instruction: BAD (did you mean ADD?)" {
+	if e.Error() != "my/Dockerfile, line 4: unknown instruction: COPPY (did you mean COPY?)" {
 		t.Error(e)
 	}
-	want := "   3     b\n   4 > BAD x\n   5   RUN c"
+	want := "   3     b\n   4 > COPPY x\n   5   RUN c"
 	if got := strings.Join(e.Excerpt(), "\n"); got != want {
 		t.Errorf("got\n%s\nwant\n%s", got, want)
 	}
