@@ -8,6 +8,7 @@ import (
 	"io"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strings"
 	"syscall"
 )
@@ -21,14 +22,18 @@ var programs = []struct {
 }{
 	{Bzip2, "lbzip2", []string{"-c"}},
 	{Bzip2, "bzip2", []string{"-c"}},
-	{XZ, "xz", []string{"-q", "-c", "-T0", "--format=xz"}},
+	{XZ, "xz", []string{"-q", "-c", "-T0", "--memlimit-compress=512MiB", "--format=xz"}}, // as many threads as that allows
 	{LZMA, "xz", []string{"-q", "-c", "--format=lzma"}},
 	{Zstd, "zstd", []string{"-q", "-c", "-T0"}},
 }
 
 // findProgram gives the path of a program for a format; it is empty when there is
-// none. The xz of busybox and toybox cannot compress, and their others are slow.
+// none. The xz of busybox and toybox cannot compress, and their others are slow. Android counts
+// an app's processes, and ends what it finds too many: there the only one is proot.
 func findProgram(f Format) (path string, args []string) {
+	if runtime.GOOS == "android" {
+		return "", nil
+	}
 	for _, p := range programs {
 		if p.format != f {
 			continue
