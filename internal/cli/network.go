@@ -73,15 +73,37 @@ func nameservers(file string) []string {
 	return servers
 }
 
-// resolver asks these servers in turn.
+// resolver asks one of these servers, and the next one after each that does not answer.
 func resolver(servers []string) *net.Resolver {
-	var asked atomic.Uint32
+	var current atomic.Uint32
 	dialer := &net.Dialer{Timeout: 5 * time.Second}
 	return &net.Resolver{
 		PreferGo: true,
 		Dial: func(ctx context.Context, network, _ string) (net.Conn, error) {
-			n := int(asked.Add(1)-1) % len(servers)
-			return dialer.DialContext(ctx, network, servers[n])
+			n := current.Load()
+			failed := func() { current.CompareAndSwap(n, n+1) } // of several queries at once, the first one
+			conn, err := dialer.DialContext(ctx, network, servers[int(n)%len(servers)])
+			if err != nil {
+				failed()
+			}
+			if packets, ok := conn.(*net.UDPConn); ok {
+				return query{packets, failed}, err
+			}
+			return conn, err
 		},
 	}
+}
+
+// query tells when it gets no answer.
+type query struct {
+	*net.UDPConn
+	failed func()
+}
+
+func (q query) Read(p []byte) (int, error) {
+	n, err := q.UDPConn.Read(p)
+	if err != nil {
+		q.failed()
+	}
+	return n, err
 }
