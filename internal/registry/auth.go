@@ -114,30 +114,31 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 	a.mu.Lock()
 	header := a.header
 	a.mu.Unlock()
-	resp, err := a.send(req, header)
-	if err != nil || resp.StatusCode != http.StatusUnauthorized {
-		return resp, err
-	}
-	if req.Body != nil && req.GetBody == nil {
-		return resp, nil // cannot be sent twice
-	}
-	next, err := a.answer(req.Context(), parseChallenges(resp.Header.Values("WWW-Authenticate")), header)
-	if err != nil {
+	for fresh := false; ; {
+		resp, err := a.send(req, header)
+		if err != nil || resp.StatusCode != http.StatusUnauthorized {
+			return resp, err
+		}
+		if strings.HasPrefix(header, "Basic ") {
+			a.mu.Lock()
+			a.refused = true // and without them it was refused already
+			a.mu.Unlock()
+		}
+		if fresh || req.Body != nil && req.GetBody == nil { // no better answer; cannot be sent twice
+			return resp, nil
+		}
+		next, isNew, err := a.answer(req.Context(), parseChallenges(resp.Header.Values("WWW-Authenticate")), header)
+		if err != nil {
+			resp.Body.Close()
+			return nil, err
+		}
+		if next == "" || next == header {
+			return resp, nil
+		}
+		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection is used again
 		resp.Body.Close()
-		return nil, err
+		header, fresh = next, isNew
 	}
-	if next == "" || next == header {
-		return resp, nil
-	}
-	_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection is used again
-	resp.Body.Close()
-	resp, err = a.send(req, next)
-	if err == nil && resp.StatusCode == http.StatusUnauthorized && strings.HasPrefix(next, "Basic ") {
-		a.mu.Lock()
-		a.refused = true // and without them it was refused already
-		a.mu.Unlock()
-	}
-	return resp, err
 }
 
 func (a *authorizer) send(req *http.Request, header string) (*http.Response, error) {
@@ -157,22 +158,23 @@ func (a *authorizer) send(req *http.Request, header string) (*http.Response, err
 }
 
 // answer returns the Authorization that meets one of the challenges, or "" when there is
-// none to give. stale is what was just refused; one request renews it for all.
-func (a *authorizer) answer(ctx context.Context, challenges []challenge, stale string) (string, error) {
+// none to give. stale is what was just refused; one request renews it for all, and the others get
+// what is not fresh: it may have expired by now, too.
+func (a *authorizer) answer(ctx context.Context, challenges []challenge, stale string) (header string, fresh bool, err error) {
 	a.mu.Lock()
 	defer a.mu.Unlock()
 	if a.header != stale {
-		return a.header, nil
+		return a.header, false, nil
 	}
 	a.findCredentials(ctx)
 	for _, c := range challenges {
 		if c.scheme == "bearer" {
 			token, err := a.bearer(ctx, c)
 			if err != nil {
-				return "", err
+				return "", false, err
 			}
 			a.header = "Bearer " + token
-			return a.header, nil
+			return a.header, true, nil
 		}
 	}
 	for _, c := range challenges {
@@ -181,9 +183,9 @@ func (a *authorizer) answer(ctx context.Context, challenges []challenge, stale s
 		}
 		a.tell()
 		a.header = basicAuth(a.creds)
-		return a.header, nil
+		return a.header, true, nil
 	}
-	return "", nil
+	return "", false, nil
 }
 
 func basicAuth(c *authn.AuthConfig) string {
