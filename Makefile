@@ -51,7 +51,7 @@ unit-user:
 	scripts/unit-tests-as-user.sh
 
 stories:
-	$(GO) test -count 1 -timeout 10m ./test/stories ./test/durability
+	$(GO) test -count 1 -timeout 20m ./test/stories ./test/durability
 
 # Each command that changes something, killed a hundred times at random moments; `make stories` does a dozen.
 kill-test:
