@@ -69,7 +69,7 @@ type draft struct {
 func (r *restore) read(ctx context.Context) error {
 	meter := r.req.Report.Begin(report.Task{Label: "Restoring", Total: r.req.Size})
 	defer meter.Done()
-	source := interruptible(ctx, metered{r.req.Source, meter})
+	source := interruptible(ctx, report.Reader(r.req.Source, meter))
 	defer source.Close()
 	plain, err := compression.NewReader(source)
 	if ctx.Err() != nil {
@@ -217,16 +217,4 @@ func (l *limited) Write(p []byte) (int, error) {
 		return 0, fmt.Errorf("it is larger than %d MiB", l.max>>20)
 	}
 	return l.Buffer.Write(p)
-}
-
-// metered counts what passes through it.
-type metered struct {
-	io.Reader
-	meter report.Meter
-}
-
-func (m metered) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
-	m.meter.Add(int64(n))
-	return n, err
 }

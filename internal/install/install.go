@@ -170,7 +170,7 @@ func (in *Installer) applyBlob(ctx context.Context, tree *rootfs.FS, blob image.
 	defer stream.Close()
 	meter := in.Report.Begin(report.Task{Label: label, Total: blob.Descriptor().Size})
 	defer meter.Done()
-	return in.applyStream(ctx, tree, metered{stream, meter}, layer.Options{Whiteouts: true})
+	return in.applyStream(ctx, tree, report.Reader(stream, meter), layer.Options{Whiteouts: true})
 }
 
 // unpackTarball unpacks a plain rootfs tarball; a first short look at its
@@ -195,7 +195,7 @@ func (in *Installer) unpackTarball(ctx context.Context, tree *rootfs.FS, path st
 	}
 	meter := in.Report.Begin(report.Task{Label: "Extracting", Total: info.Size()})
 	defer meter.Done()
-	if err := in.applyStream(ctx, tree, metered{file, meter}, layer.Options{Strip: strip}); err != nil {
+	if err := in.applyStream(ctx, tree, report.Reader(file, meter), layer.Options{Strip: strip}); err != nil {
 		return fmt.Errorf("unpack %s: %w", path, err)
 	}
 	return nil
@@ -236,16 +236,4 @@ func firstNames(path string) ([]string, error) {
 	}
 	defer plain.Close()
 	return layer.FirstNames(plain)
-}
-
-// metered counts what passes through it.
-type metered struct {
-	io.Reader
-	meter report.Meter
-}
-
-func (m metered) Read(p []byte) (int, error) {
-	n, err := m.Reader.Read(p)
-	m.meter.Add(int64(n))
-	return n, err
 }

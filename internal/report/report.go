@@ -5,6 +5,8 @@
 // a stranger's archive; quoting it is the implementation's duty.
 package report
 
+import "io"
+
 // A Reporter receives what a person should see while work goes on.
 type Reporter interface {
 	// Infof states a finished or starting step; silent with --quiet.
@@ -53,3 +55,17 @@ func (discard) Detailf(string, ...any) {}
 func (discard) Begin(Task) Meter       { return discard{} }
 func (discard) Add(int64)              {}
 func (discard) Done()                  {}
+
+// Reader counts the bytes that are read from r.
+func Reader(r io.Reader, m Meter) io.Reader { return metered{r, m} }
+
+type metered struct {
+	io.Reader
+	meter Meter
+}
+
+func (m metered) Read(p []byte) (int, error) {
+	n, err := m.Reader.Read(p)
+	m.meter.Add(int64(n))
+	return n, err
+}

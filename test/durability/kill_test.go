@@ -170,9 +170,6 @@ func checkCache(w *world, killed bool) {
 // TestKilledBackup: a backup has its name only when it is complete; a restore replaces a container at once.
 func TestKilledBackup(t *testing.T) {
 	w := newWorld(t, quickDir(t))
-	if out, err := w.run("backup", "--help"); err != nil {
-		t.Skipf("there is no backup yet: %s", out)
-	}
 	w.writeImage(300, 100)
 	w.pd("install", "-q", "./image.tar", "--name", "box")
 	clean := w.snapshot()
