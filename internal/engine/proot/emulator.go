@@ -34,7 +34,7 @@ func FindEmulator(h *host.Host, guest platform.Arch, override string, lookPath f
 	if h.Termux {
 		pkg = guest.QemuPackage()
 	}
-	hint := installHint(h, pkg)
+	hint := h.InstallCommand(pkg)
 	if hint == "" {
 		hint = "install " + pkg
 	} else {

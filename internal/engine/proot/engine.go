@@ -27,8 +27,8 @@ type Engine struct {
 var _ engine.Engine = (*Engine)(nil)
 
 // New finds proot and learns what it can do: from memory, or else by running it
-// once. Errors are [*NotFoundError], [ErrNested], or a sentence about a program
-// that cannot be used. A leak of host metadata that cannot be closed is reported
+// once. Errors are [*NotFoundError], [ErrNested], [ErrUnusable], or a sentence about
+// what PD_PROOT_BIN names. A leak of host metadata that cannot be closed is reported
 // as a warning, once per binary.
 func New(c Config) (*Engine, error) {
 	if TracedByProot() {
@@ -46,7 +46,7 @@ func New(c Config) (*Engine, error) {
 	p, ok := known.recall(id)
 	if !ok {
 		if p, err = run(bin, c.Host.Arch, scratchPlaces(c.Host)); err != nil {
-			return nil, fmt.Errorf("proot cannot be used: %w", err)
+			return nil, fmt.Errorf("%w: %w", ErrUnusable, err)
 		}
 	}
 	warn := len(p.Escaping) > 0 && !p.CanFilter && !p.Warned

@@ -1,13 +1,11 @@
 package proot
 
 import (
-	"bufio"
 	"errors"
 	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"strings"
 
 	"proot-distro/internal/host"
 )
@@ -39,7 +37,7 @@ func Find(h *host.Host) (string, error) {
 			return bin, nil
 		}
 	}
-	return "", &NotFoundError{Hint: installHint(h, "proot")}
+	return "", &NotFoundError{Hint: h.InstallCommand("proot")}
 }
 
 // checkExecutable reports, in a sentence, why path cannot be run.
@@ -61,61 +59,4 @@ func checkExecutable(path string) error {
 		return fmt.Errorf("%s is not executable by you: run 'chmod +x' on it, or name another program", path)
 	}
 	return nil
-}
-
-// installers maps an ID of os-release(5) to the command that installs a package.
-var installers = map[string]string{
-	"debian": "sudo apt install", "ubuntu": "sudo apt install",
-	"fedora": "sudo dnf install", "rhel": "sudo dnf install", "centos": "sudo dnf install",
-	"arch": "sudo pacman -S",
-	"suse": "sudo zypper install", "opensuse": "sudo zypper install",
-	"alpine": "sudo apk add",
-	"void":   "sudo xbps-install -S",
-	"gentoo": "sudo emerge",
-	"nixos":  "nix-shell -p",
-}
-
-// InstallHint gives the command that installs proot on the distribution which
-// the text of an os-release(5) file describes; empty when it is not known.
-func InstallHint(osRelease string) string { return packageHint(osRelease, "proot") }
-
-func packageHint(osRelease, pkg string) string {
-	var id string
-	var like []string
-	for sc := bufio.NewScanner(strings.NewReader(osRelease)); sc.Scan(); {
-		key, value, _ := strings.Cut(strings.TrimSpace(sc.Text()), "=")
-		value = strings.ToLower(strings.Trim(value, `"'`))
-		switch key {
-		case "ID":
-			id = value
-		case "ID_LIKE":
-			like = strings.Fields(value)
-		}
-	}
-	for _, name := range append([]string{id}, like...) {
-		// opensuse-leap, opensuse-tumbleweed
-		name, _, _ = strings.Cut(name, "-")
-		if command := installers[name]; command != "" {
-			return command + " " + pkg
-		}
-	}
-	return ""
-}
-
-// installHint is packageHint for this machine.
-func installHint(h *host.Host, pkg string) string {
-	if h.Termux {
-		return "pkg install " + pkg
-	}
-	return packageHint(osRelease(), pkg)
-}
-
-// osRelease reads the file that os-release(5) names, or its older place.
-func osRelease() string {
-	for _, file := range []string{"/etc/os-release", "/usr/lib/os-release"} {
-		if text, err := os.ReadFile(file); err == nil {
-			return string(text)
-		}
-	}
-	return ""
 }

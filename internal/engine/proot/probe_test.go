@@ -163,30 +163,6 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestInstallHint(t *testing.T) {
-	for text, want := range map[string]string{
-		"NAME=x\nID=debian\n":                       "sudo apt install proot",
-		"ID=linuxmint\nID_LIKE=\"ubuntu debian\"\n": "sudo apt install proot",
-		"ID=fedora": "sudo dnf install proot",
-		"ID=\"rocky\"\nID_LIKE=\"rhel centos fedora\"":   "sudo dnf install proot",
-		"ID=manjaro\nID_LIKE=arch\n":                     "sudo pacman -S proot",
-		"ID=\"opensuse-tumbleweed\"\nID_LIKE=\"suse\"\n": "sudo zypper install proot",
-		"ID='alpine'\n": "sudo apk add proot",
-		"ID=void":       "sudo xbps-install -S proot",
-		"ID=gentoo":     "sudo emerge proot",
-		"ID=nixos":      "nix-shell -p proot",
-		"ID=homemade":   "",
-		"":              "",
-	} {
-		if got := InstallHint(text); got != want {
-			t.Errorf("InstallHint(%q) = %q, want %q", text, got, want)
-		}
-	}
-	if got := installHint(&host.Host{Termux: true}, "proot"); got != "pkg install proot" {
-		t.Error(got)
-	}
-}
-
 func TestFindEmulator(t *testing.T) {
 	dir := t.TempDir()
 	plain := filepath.Join(dir, "plain")

@@ -2,14 +2,18 @@ package proot
 
 import (
 	"bytes"
+	"cmp"
 	"context"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
+	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -151,43 +155,70 @@ func elfHeader(a platform.Arch, class elf.Class, size int) []byte {
 	return b.Bytes()
 }
 
+// An observation is how the guest fared under one proot.
+type observation struct {
+	escaping      []string
+	kernelRelease bool
+	// failure is why the guest ran nowhere, in proot's words; empty when it ran.
+	failure string
+}
+
 // observe runs the guest under proot, in every architecture that cpu runs: proot
 // has a table of system calls for each. Where that is impossible the worst is
 // assumed, since refusing a call does no harm.
-func observe(bin string, cpu platform.Arch, scratch []string) (escaping []string, kernelRelease bool) {
-	dir, err := scratchDir(scratch)
-	if err != nil {
-		return probedCalls, false
+func observe(bin string, cpu platform.Arch, scratch []string) observation {
+	worst := observation{escaping: probedCalls}
+	for _, place := range scratch {
+		dir, err := os.MkdirTemp(place, "proot-probe-")
+		if err != nil {
+			worst.failure = cmp.Or(worst.failure, fmt.Sprintf("make a directory for a trial: %v", err))
+			continue
+		}
+		seen := observeIn(dir, bin, cpu)
+		_ = os.RemoveAll(dir) // what stays is a few kilobytes
+		if seen.failure == "" {
+			return seen
+		}
+		worst.failure = seen.failure // a place may forbid to run programs
 	}
-	defer os.RemoveAll(dir)
-	ran := false
+	return worst
+}
+
+func observeIn(dir, bin string, cpu platform.Arch) (o observation) {
+	o.failure = "it runs no programs of this machine's architecture"
 	for _, a := range platform.All() {
 		if !cpu.Runs(a) {
 			continue
 		}
-		results := runGuest(bin, a, dir)
+		results, said := runGuest(bin, a, dir)
 		if results == nil {
+			if a == cpu && said != "" {
+				o.failure = said
+			}
 			continue // a kernel without the 32-bit ABI
 		}
-		ran = true
+		o.failure = ""
 		for i, name := range probedCalls {
-			if unix.Errno(-results[i]) == unix.ENOENT && !slices.Contains(escaping, name) {
-				escaping = append(escaping, name)
+			if unix.Errno(-results[i]) == unix.ENOENT && !slices.Contains(o.escaping, name) {
+				o.escaping = append(o.escaping, name)
 			}
 		}
 	}
-	if !ran {
-		return probedCalls, false
+	if o.failure != "" {
+		return o
 	}
-	results := runGuest(bin, cpu, dir, "--kernel-release=6.1.0")
-	return escaping, results != nil && unix.Errno(-results[len(probedCalls)]) != unix.EINVAL
+	results, _ := runGuest(bin, cpu, dir, "--kernel-release=6.1.0")
+	o.kernelRelease = results != nil && unix.Errno(-results[len(probedCalls)]) != unix.EINVAL
+	return o
 }
 
-// runGuest runs the guest once, with dir as its root, and gives what its calls returned.
-func runGuest(bin string, a platform.Arch, dir string, options ...string) []int64 {
-	if os.WriteFile(filepath.Join(dir, guestProgram), guestELF(a), 0o755) != nil ||
-		os.WriteFile(filepath.Join(dir, guestMarker), nil, 0o644) != nil {
-		return nil
+// runGuest runs the guest once, with dir as its root, and gives what its calls returned,
+// or else what proot said.
+func runGuest(bin string, a platform.Arch, dir string, options ...string) (results []int64, said string) {
+	err := errors.Join(os.WriteFile(filepath.Join(dir, guestProgram), guestELF(a), 0o755),
+		os.WriteFile(filepath.Join(dir, guestMarker), nil, 0o644))
+	if err != nil {
+		return nil, err.Error()
 	}
 	defer os.Remove(filepath.Join(dir, guestProgram))
 	defer os.Remove(filepath.Join(dir, guestRenamed))
@@ -197,8 +228,14 @@ func runGuest(bin string, a platform.Arch, dir string, options ...string) []int6
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
-	out, _ := cmd.Output() // judged by what it wrote
-	return guestResults(a, out)
+	out, err := cmd.Output() // judged by what it wrote
+	if exit := new(exec.ExitError); errors.As(err, &exit) {
+		said, _, _ = strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
+		said = cmp.Or(said, exit.Error())
+	} else if err != nil {
+		said = err.Error()
+	}
+	return guestResults(a, out), said
 }
 
 // guestResults reads what the guest wrote: nil unless it is complete.
