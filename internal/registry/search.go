@@ -53,8 +53,9 @@ func Search(ctx context.Context, req SearchRequest) ([]SearchResult, error) {
 		inner = newTransport(false)
 	}
 	courteous := &courteous{inner: inner, userAgent: userAgent(req.Version), stall: usualPace.stall}
-	// No account is asked for: the search is public.
-	c := &client{ref: oci.Ref{Registry: oci.DockerHub}, host: base.Host, pace: usualPace,
+	// No account is asked for: the search is public. It is not the registry that answers, so
+	// errors name whoever was asked.
+	c := &client{ref: oci.Ref{Registry: oci.DockerHub}, pace: usualPace,
 		auth: &authorizer{report: report.Discard}, http: &http.Client{Transport: courteous, CheckRedirect: checkRedirect}}
 	var found []SearchResult
 	for page := 1; len(found) < limit; page++ {

@@ -53,7 +53,11 @@ func TestSearch(t *testing.T) {
 	if _, err := Search(ctx, SearchRequest{Query: " ", BaseURL: hub.URL}); err == nil {
 		t.Error("an empty query is accepted")
 	}
-	if _, err := Search(ctx, SearchRequest{Query: "x", BaseURL: "http://" + closedPort(t)}); !errors.As(err, &e) || e.Kind != Refused {
+	nobody := closedPort(t)
+	if _, err := Search(ctx, SearchRequest{Query: "x", BaseURL: "http://" + nobody}); !errors.As(err, &e) || e.Kind != Refused || e.Host != nobody {
 		t.Errorf("nobody there: %v", err)
+	}
+	if _, err := Search(ctx, SearchRequest{Query: "x", BaseURL: "http://hub.invalid"}); !errors.As(err, &e) || e.Kind != DNS || e.Host != "hub.invalid" {
+		t.Errorf("no such name: %v", err)
 	}
 }
