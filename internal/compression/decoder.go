@@ -4,7 +4,10 @@ import (
 	"bufio"
 	"errors"
 	"io"
+	"os"
+	"runtime/debug"
 	"strings"
+	"sync"
 
 	"github.com/dsnet/compress/bzip2"
 	"github.com/klauspost/compress/gzip"
@@ -25,10 +28,14 @@ type decoder struct {
 	format Format
 	src    *bufio.Reader
 	stream io.Reader // nil before the first Read
+	large  bool      // it needs so much memory that it matters
+
+	released sync.Once
 }
 
 func (d *decoder) Read(p []byte) (n int, err error) {
 	if d.stream == nil {
+		d.large = d.format == Zstd && largeWindow(d.src)
 		d.stream, err = openStream(d.format, d.src)
 	}
 	if err == nil {
@@ -37,9 +44,7 @@ func (d *decoder) Read(p []byte) (n int, err error) {
 	if err == nil {
 		return n, nil
 	}
-	if z, ok := d.stream.(*zstd.Decoder); ok {
-		z.Close()
-	}
+	d.release()
 	if _, srcErr := io.Copy(io.Discard, d.src); srcErr != nil {
 		return n, srcErr
 	}
@@ -48,6 +53,27 @@ func (d *decoder) Read(p []byte) (n int, err error) {
 	}
 	return n, &Error{Format: d.format, Problem: problem(err), Err: err}
 }
+
+// release gives a large window back at once. Left to itself, the collector lets as much garbage wait
+// as there is memory in use: three readers, one after the other, would need three windows.
+func (d *decoder) release() {
+	d.released.Do(func() {
+		z, ok := d.stream.(*zstd.Decoder)
+		if !ok {
+			return
+		}
+		z.Close()
+		d.stream = finished{}
+		if d.large {
+			debug.FreeOSMemory()
+		}
+	})
+}
+
+// finished is a stream that was released.
+type finished struct{}
+
+func (finished) Read([]byte) (int, error) { return 0, os.ErrClosed }
 
 func openStream(format Format, src *bufio.Reader) (io.Reader, error) {
 	switch format {
@@ -68,6 +94,15 @@ func openStream(format Format, src *bufio.Reader) (io.Reader, error) {
 		return zstd.NewReader(src, zstd.WithDecoderConcurrency(1), zstd.WithDecoderMaxWindow(maxZstdWindow))
 	}
 	return src, nil
+}
+
+// largeWindow reports whether the first frame of a zstd stream wants more than zstd(1) takes
+// without --long or --ultra.
+func largeWindow(src *bufio.Reader) bool {
+	const usual = 8 << 20
+	head, _ := src.Peek(zstd.HeaderMaxSize)
+	var h zstd.Header
+	return h.Decode(head) == nil && h.WindowSize > usual
 }
 
 // problem completes the sentence "gzip stream …".

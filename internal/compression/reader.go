@@ -39,6 +39,7 @@ type Reader struct {
 	out    io.Reader
 	source *ahead // the bytes as they came
 	plain  *ahead // decompressed; nil when there is nothing to decompress
+	decode *decoder
 }
 
 // NewReader detects the format of r and starts to decompress it. An error is
@@ -54,7 +55,8 @@ func NewReader(r io.Reader) (*Reader, error) {
 	}
 	z := &Reader{format: Detect(head), source: source, out: buffered}
 	if z.format != None {
-		z.plain = readAhead(&decoder{format: z.format, src: buffered})
+		z.decode = &decoder{format: z.format, src: buffered}
+		z.plain = readAhead(z.decode)
 		z.out = z.plain
 	}
 	return z, nil
@@ -87,6 +89,7 @@ func (z *Reader) Close() error {
 	if z.plain != nil {
 		z.plain.halt()
 		<-z.plain.done
+		z.decode.release()
 	}
 	z.source.wait(closeGrace)
 	return nil
