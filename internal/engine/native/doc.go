@@ -23,6 +23,15 @@
 // had. For real root all IDs are themselves, so that owners can be changed and `su user`
 // works; nothing else differs.
 //
+// # This program in a namespace
+//
+// [Unshare] runs this program again as root of a new user and mount namespace:
+//
+//	status, err := native.Unshare(native.SingleID, nil) // or native.AllIDs
+//
+// so that it can mount (an overlay, for one), or handle files of all the IDs that
+// an ordinary user may have. The copy finds [Unshared] true.
+//
 // # What holds guests
 //
 // Files and processes of the host are out of sight, apart from binds. The capability

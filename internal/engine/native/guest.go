@@ -139,16 +139,23 @@ const perLinux32 = 0x0008
 
 // restoreFileLimit undoes what Go's runtime does to every program: it raises the
 // soft limit of open files, which makes programs slow that close all possible
-// files, and breaks those that use select(2). What our own parent has is what we got.
+// files, and breaks those that use select(2).
 func restoreFileLimit(p *plan) {
+	if limit := inheritedFileLimit(); limit != nil {
+		p.attempt(0, unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, unsafe.Pointer(limit), 0)
+	}
+}
+
+// inheritedFileLimit is the limit of open files that this process was given: what its
+// parent has.
+func inheritedFileLimit() *unix.Rlimit {
 	var own, parent unix.Rlimit
 	if unix.Prlimit(0, unix.RLIMIT_NOFILE, nil, &own) != nil {
-		return
+		return nil
 	}
 	if err := unix.Prlimit(os.Getppid(), unix.RLIMIT_NOFILE, nil, &parent); err != nil || parent.Cur > own.Max {
 		const usual = 1024
 		parent.Cur = min(usual, own.Max)
 	}
-	limit := &unix.Rlimit{Cur: parent.Cur, Max: own.Max}
-	p.attempt(0, unix.SYS_PRLIMIT64, 0, unix.RLIMIT_NOFILE, unsafe.Pointer(limit), 0)
+	return &unix.Rlimit{Cur: parent.Cur, Max: own.Max}
 }

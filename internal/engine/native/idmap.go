@@ -17,6 +17,9 @@ type idMaps struct {
 	// single says that only ID 0 exists: other IDs cannot be taken on, and
 	// setgroups(2) is forbidden.
 	single bool
+	// granted says that the setuid programs newuidmap(1) and newgidmap(1) have to write
+	// them.
+	granted bool
 }
 
 // newIDMaps maps the calling user to root and nobody else. For real root all IDs
@@ -66,6 +69,9 @@ func identity(file string) (text string, ids uint64, err error) {
 
 // write sets the maps of a process that waits for it in a new user namespace.
 func (m *idMaps) write(pid int) error {
+	if m.granted {
+		return m.writeGranted(pid)
+	}
 	files := []struct{ name, text string }{{"uid_map", m.uids}, {"gid_map", m.gids}}
 	if m.single {
 		// Without privileges, groups can be mapped only where none can be dropped.

@@ -21,10 +21,11 @@ import (
 
 // What makes the test binary something else than tests.
 const (
-	execVar  = "PD_TEST_EXEC"  // a program that runs one Spec with Exec
-	probeVar = "PD_TEST_PROBE" // a program that probes in the given circumstances
-	guestVar = "PD_TEST_GUEST" // the guest's program
-	againVar = "PD_TEST_AGAIN" // the tests, run by an ordinary user
+	execVar    = "PD_TEST_EXEC"    // a program that runs one Spec with Exec
+	probeVar   = "PD_TEST_PROBE"   // a program that probes in the given circumstances
+	guestVar   = "PD_TEST_GUEST"   // the guest's program
+	unshareVar = "PD_TEST_UNSHARE" // a program that runs itself again in namespaces
+	againVar   = "PD_TEST_AGAIN"   // the tests, run by an ordinary user
 )
 
 const ordinaryUser = 65534
@@ -37,6 +38,8 @@ func TestMain(m *testing.M) {
 		status, err = serveExec(os.Getenv(execVar))
 	case os.Getenv(probeVar) != "":
 		err = serveProbe(os.Getenv(probeVar))
+	case os.Getenv(unshareVar) != "":
+		status, err = serveUnshare(os.Getenv(unshareVar))
 	case os.Getenv(guestVar) != "":
 		serveGuest()
 	default:
