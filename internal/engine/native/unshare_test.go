@@ -118,7 +118,7 @@ func TestUnsharedForged(t *testing.T) {
 }
 
 func TestFullMapDenied(t *testing.T) {
-	const nobody = 4294967294 // to whom nothing is granted
+	const nobody = 2147483646 // to whom nothing is granted
 	t.Setenv("PATH", t.TempDir())
 	_, err := grantedMaps(nobody, nobody)
 	var full *FullMapError
@@ -130,8 +130,8 @@ func TestFullMapDenied(t *testing.T) {
 		must(t, os.WriteFile(filepath.Join(os.Getenv("PATH"), program), failing, 0o755))
 	}
 	_, err = grantedMaps(nobody, nobody)
-	if !errors.As(err, &full) || full.Problem != "/etc/subuid grants none to user 4294967294" ||
-		!strings.Contains(full.Fix(), "usermod --add-subuids 100000-165535 4294967294") {
+	if !errors.As(err, &full) || full.Problem != "/etc/subuid grants none to user 2147483646" ||
+		!strings.Contains(full.Fix(), "usermod --add-subuids 100000-165535 2147483646") {
 		t.Errorf("without a line: %v", err)
 	}
 	err = (&idMaps{uids: "0 1 1\n", gids: "0 1 1\n", granted: true}).write(os.Getpid())
