@@ -92,6 +92,7 @@ type execRequest struct {
 	Spec engine.Spec
 	Keep string // file to open and keep
 	Join int    // session to join, if not 0
+	In   string // circumstances, see [changeCircumstances]
 }
 
 func serveExec(request string) (int, error) {
@@ -99,11 +100,10 @@ func serveExec(request string) (int, error) {
 	if err := json.Unmarshal([]byte(request), &r); err != nil {
 		return 0, err
 	}
-	e, err := New()
-	if err != nil {
+	if err := changeCircumstances(r.In); err != nil {
 		return 0, err
 	}
-	p, err := e.Prepare(r.Spec)
+	p, err := Untried().Prepare(r.Spec)
 	if r.Join != 0 {
 		p, err = Join(r.Join, r.Spec)
 	}

@@ -103,7 +103,7 @@ func (t *tree) filesystem(kind, guestPath string, flags int, data string) {
 
 // proc mounts /proc: the pid namespace's own, or else the host's.
 func (t *tree) proc(f features) {
-	t.step("mount /proc")
+	t.step(stepProc)
 	if f.pidNamespace {
 		t.filesystem("proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	} else {

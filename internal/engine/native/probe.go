@@ -25,14 +25,20 @@ func Probe() error {
 func probe() (features, error) {
 	full := features{pidNamespace: true}
 	err := try(full)
-	var step *StepError
-	if errors.As(err, &step) && step.Step == probedProc && errors.Is(step.Errno, unix.EPERM) {
+	if refusesProc(err) {
 		return features{}, try(features{})
 	}
 	return full, err
 }
 
-const probedProc = "mount /proc"
+const stepProc = "mount /proc"
+
+// refusesProc reports whether the kernel does not mount a /proc, because parts of the
+// one that there is are hidden (mount_too_revealing in Linux's sources).
+func refusesProc(err error) bool {
+	var step *StepError
+	return errors.As(err, &step) && step.Step == stepProc && errors.Is(step.Errno, unix.EPERM)
+}
 
 // try forks a family whose guest does nothing.
 func try(f features) error {
@@ -50,7 +56,7 @@ func try(f features) error {
 	s.do(unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
 	if f.pidNamespace {
 		family.flags |= unix.CLONE_NEWPID
-		s.step(probedProc)
+		s.step(stepProc)
 		s.do(unix.SYS_MOUNT, "proc", "/proc", "proc", unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, 0)
 	}
 	s.step("copy mounts (Linux 5.2)")

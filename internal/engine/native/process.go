@@ -72,15 +72,11 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error
 		}
 		defer channel.close()
 	}
-	f, err := p.family(stdio, channel[1], keep)
-	if err != nil {
-		return 0, err
-	}
 	signals := catch(forwarded...)
 	defer signal.Stop(signals)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	pid, err := f.start()
+	pid, err := p.start(stdio, channel[1], keep)
 	if err != nil {
 		return 0, p.explain(err)
 	}
@@ -109,6 +105,22 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error
 	return status.ExitStatus(), nil
 }
 
+// start forks the family. Where a /proc of its own is refused, guests share the host's
+// process IDs.
+func (p *Process) start(stdio [3]int, channel int, keep []int) (pid int, err error) {
+	for {
+		f, err := p.family(stdio, channel, keep)
+		if err != nil {
+			return 0, err
+		}
+		pid, err := f.start()
+		if p.target != nil || !p.features.pidNamespace || !refusesProc(err) {
+			return pid, err
+		}
+		p.features.pidNamespace = false
+	}
+}
+
 // explain makes a sentence of a failed step.
 func (p *Process) explain(err error) error {
 	var step *StepError
@@ -116,6 +128,12 @@ func (p *Process) explain(err error) error {
 		return err
 	}
 	if !step.exec {
+		if p.target == nil {
+			// Is it this session or this machine?
+			if probed := Probe(); probed != nil {
+				return fmt.Errorf("%w: %w", ErrUnavailable, probed)
+			}
+		}
 		return fmt.Errorf("start container %s: %w", p.spec.Container, err)
 	}
 	program := &guest.ProgramError{Path: p.spec.Argv[0], Cause: step.Errno.Error(), Status: guest.StatusCannotRun}

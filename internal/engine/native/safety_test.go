@@ -194,24 +194,38 @@ func TestUser(t *testing.T) {
 	wantOutput(t, s, "1234\n99\nhello world /bin\n/tmp\n0027\n1234 99\n")
 }
 
-// serveProbe probes where namespaces are denied.
-func serveProbe(how string) error {
-	switch how {
+// changeCircumstances makes this process's machine another one. Some ways need a user
+// namespace.
+func changeCircumstances(to string) error {
+	switch to {
+	case "", "allowed":
 	case "filtered":
 		runtime.LockOSThread()
-		if err := denyNamespaces(); err != nil {
-			return err
-		}
+		return denyNamespaces()
+	case "Linux 5.11":
+		runtime.LockOSThread()
+		return loadFilter(
+			unix.SockFilter{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: unix.SYS_MOUNT_SETATTR},
+			unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)})
 	case "none left":
-		if err := os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0); err != nil {
-			return err
-		}
+		return os.WriteFile("/proc/sys/user/max_user_namespaces", []byte("0"), 0)
 	case "chroot":
 		// A root directory that is another one than that of the mount namespace.
 		err := unix.Mount("/", os.TempDir(), "", unix.MS_BIND|unix.MS_REC, "")
-		if err := errors.Join(err, unix.Chroot(os.TempDir())); err != nil {
-			return err
-		}
+		return errors.Join(err, unix.Chroot(os.TempDir()))
+	case "masked /proc":
+		// As container programs do; what is mounted below must not be uncovered.
+		return unix.Mount("/dev/null", "/proc/keys", "", unix.MS_BIND, "")
+	default:
+		return fmt.Errorf("no circumstances %q", to)
+	}
+	return nil
+}
+
+// serveProbe probes in other circumstances.
+func serveProbe(in string) error {
+	if err := changeCircumstances(in); err != nil {
+		return err
 	}
 	_, err := New()
 	fmt.Println(err)
@@ -224,15 +238,19 @@ func serveProbe(how string) error {
 // denyNamespaces has clone(2) fail with EPERM for new user namespaces, as container
 // programs have it.
 func denyNamespaces() error {
-	filter := []unix.SockFilter{
-		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0},
+	return loadFilter([]unix.SockFilter{
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 4, K: unix.SYS_CLONE},
 		{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 16},
 		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: unix.CLONE_NEWUSER},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jt: 1, K: 0},
 		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ERRNO | uint32(unix.EPERM)},
-		{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW},
-	}
+	}...)
+}
+
+// loadFilter restricts the calling thread by rules that see the number of a call.
+func loadFilter(rules ...unix.SockFilter) error {
+	filter := append([]unix.SockFilter{{Code: unix.BPF_LD | unix.BPF_W | unix.BPF_ABS, K: 0}}, rules...)
+	filter = append(filter, unix.SockFilter{Code: unix.BPF_RET | unix.BPF_K, K: unix.SECCOMP_RET_ALLOW})
 	program := &unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
 	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
 		return err
@@ -247,20 +265,60 @@ func TestProbe(t *testing.T) {
 		{"filtered", "the native engine cannot be used on this machine: cannot create namespaces: operation not permitted\n"},
 		{"none left", "the native engine cannot be used on this machine: cannot create namespaces: no space left on device\n"},
 		{"chroot", "the native engine cannot be used on this machine: cannot create namespaces: operation not permitted\n"},
+		{"Linux 5.11", "the native engine cannot be used on this machine: cannot make mounts read-only (Linux 5.12): function not implemented\n"},
+		{"masked /proc", "<nil>\n"},
 	} {
 		t.Run(tt.how, func(t *testing.T) {
 			cmd := exec.Command("/proc/self/exe")
 			cmd.Env = append(os.Environ(), probeVar+"="+tt.how)
-			cmd.SysProcAttr = &syscall.SysProcAttr{
-				Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
-				UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
-				GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
-			}
+			cmd.SysProcAttr = ownNamespace()
 			out, err := cmd.CombinedOutput()
 			if string(out) != tt.want {
 				t.Errorf("%v: %swant %s", err, out, tt.want)
 			}
+			if strings.HasPrefix(tt.want, "<nil>") {
+				return
+			}
+			// A session finds it out by itself.
+			cmd = execCommand(t, execRequest{Spec: script(newRootfs(t), "echo never"), In: tt.how})
+			cmd.SysProcAttr = ownNamespace()
+			out, err = cmd.CombinedOutput()
+			if string(out) != tt.want {
+				t.Errorf("session: %v: %swant %s", err, out, tt.want)
+			}
 		})
+	}
+}
+
+// ownNamespace makes a command root of a user namespace.
+func ownNamespace() *syscall.SysProcAttr {
+	return &syscall.SysProcAttr{
+		Cloneflags:  syscall.CLONE_NEWUSER | syscall.CLONE_NEWNS,
+		UidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getuid(), Size: 1}},
+		GidMappings: []syscall.SysProcIDMap{{ContainerID: 0, HostID: os.Getgid(), Size: 1}},
+	}
+}
+
+// TestMaskedProc runs a session where a /proc of its own cannot be mounted. It sees the
+// host's processes by their numbers, its own one among them, and leaves none behind.
+func TestMaskedProc(t *testing.T) {
+	s := script(newRootfs(t), `
+read self rest < /proc/self/stat
+test $self = $$ || echo "/proc shows $self, not $$"
+test -s /proc/keys && echo /proc/keys can be read
+(sleep 61 & echo $! > /tmp/left) &
+wait
+exit 9`)
+	cmd := execCommand(t, execRequest{Spec: s, In: "masked /proc"})
+	cmd.SysProcAttr = ownNamespace()
+	if out, err := cmd.CombinedOutput(); cmd.ProcessState.ExitCode() != 9 || len(out) > 0 {
+		t.Errorf("%v, %s", err, out)
+	}
+	left, err := os.ReadFile(filepath.Join(s.Rootfs, "tmp/left"))
+	must(t, err)
+	var pid int
+	if _, err := fmt.Sscan(string(left), &pid); err != nil || unix.Kill(pid, 0) != unix.ESRCH {
+		t.Errorf("process %s is left behind (%v)", left, err)
 	}
 }
 

@@ -22,6 +22,10 @@ const (
 	// /etc/subuid and /etc/subgid grant to that user. For real root they are those
 	// of the machine.
 	AllIDs
+	// OwnID is the calling user alone, under its own number, who has the capabilities that
+	// mounting takes: for a program that mounts something and is the same user's for all others
+	// (ssh, credential helpers). Programs that it starts do not get them.
+	OwnID
 )
 
 // insideEnv tells a program that Unshare has started it, and from which mount
@@ -92,6 +96,9 @@ func newUnshared(ids IDs) (f *family, err error) {
 	}
 	f.setup.step("make mounts private")
 	f.setup.do(unix.SYS_MOUNT, 0, "/", 0, unix.MS_REC|unix.MS_PRIVATE, 0)
+	if ids == OwnID && os.Geteuid() != 0 && err == nil {
+		err = keepOverlayCapabilities(&f.setup)
+	}
 	return f, err
 }
 
@@ -111,8 +118,12 @@ func (f *family) becomeProgram(argv []string) error {
 
 // mapsFor are the maps that an ordinary user gets.
 func mapsFor(ids IDs) (*idMaps, error) {
-	if ids == AllIDs {
+	switch ids {
+	case AllIDs:
 		return grantedMaps(os.Geteuid(), os.Getegid())
+	case OwnID:
+		uid, gid := os.Geteuid(), os.Getegid()
+		return &idMaps{uids: fmt.Sprintf("%d %d 1\n", uid, uid), gids: fmt.Sprintf("%d %d 1\n", gid, gid), single: true}, nil
 	}
 	return newIDMaps()
 }
@@ -122,10 +133,13 @@ func mapsFor(ids IDs) (*idMaps, error) {
 func Unshared() (ids IDs, ok bool) {
 	from := os.Getenv(insideEnv)
 	own, err := os.Readlink("/proc/self/ns/mnt")
-	if err != nil || !strings.HasPrefix(from, "mnt:[") || from == own || os.Geteuid() != 0 {
+	if err != nil || !strings.HasPrefix(from, "mnt:[") || from == own {
 		return SingleID, false
 	}
-	if HasAllIDs() {
+	switch {
+	case os.Geteuid() != 0:
+		return OwnID, hasOverlayCapabilities()
+	case HasAllIDs():
 		return AllIDs, true
 	}
 	return SingleID, true
