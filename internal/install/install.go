@@ -60,7 +60,7 @@ func (in *Installer) Install(ctx context.Context, req Request) (Result, error) {
 	if err != nil {
 		return Result{}, err
 	}
-	defer unlock()
+	defer func() { _ = unlock() }()
 	if err := in.Store.Sweep(); err != nil {
 		in.Report.Warnf("leftovers of an earlier run could not be deleted: %v", err)
 	}

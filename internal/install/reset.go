@@ -40,7 +40,7 @@ func (in *Installer) Reset(ctx context.Context, req ResetRequest) (Result, error
 	if err != nil {
 		return Result{}, err
 	}
-	defer unlock()
+	defer func() { _ = unlock() }()
 	if err := in.Store.Sweep(); err != nil {
 		in.Report.Warnf("leftovers of an earlier run could not be deleted: %v", err)
 	}

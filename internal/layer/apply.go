@@ -148,7 +148,7 @@ func (a *applier) directory(p place, hdr *tar.Header) error {
 	if existed && a.o.Whiteouts { // the entry's attributes replace those it had (OCI layer.md, "Existing Files")
 		clearXattrs(p)
 	}
-	eachXattr(hdr, func(attr string, value []byte) { p.dir.SetXattr(p.base, attr, value) })
+	eachXattr(hdr, func(attr string, value []byte) { _ = p.dir.SetXattr(p.base, attr, value) })
 	a.pending[p.path()] = dirMeta{mode, hdr.ModTime}
 	return nil
 }

@@ -84,7 +84,7 @@ func (w *fileWriter) setMeta() error {
 	if err != nil {
 		return err
 	}
-	eachXattr(w.hdr, func(attr string, value []byte) { unix.Fsetxattr(int(w.f.Fd()), attr, value, 0) })
+	eachXattr(w.hdr, func(attr string, value []byte) { _ = unix.Fsetxattr(int(w.f.Fd()), attr, value, 0) })
 	if mode := headerMode(w.hdr); info.Mode() != mode {
 		return w.f.Chmod(mode)
 	}
@@ -164,7 +164,7 @@ func (a *applier) copyFile(p, target place, info rootfs.Info) error {
 	src, err := target.dir.Open(target.base)
 	if errors.Is(err, unix.EACCES) && target.dir.Chmod(target.base, info.Mode|0o400) == nil {
 		src, err = target.dir.Open(target.base)
-		defer target.dir.Chmod(target.base, info.Mode)
+		defer func() { _ = target.dir.Chmod(target.base, info.Mode) }()
 	}
 	if err != nil {
 		return err

@@ -52,7 +52,7 @@ func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) (err error) 
 	}
 	defer func() {
 		if err != nil {
-			unix.Unlinkat(d.fd, temp, 0)
+			_ = unix.Unlinkat(d.fd, temp, 0)
 		}
 	}()
 	_, err = f.Write(data)
