@@ -5,11 +5,13 @@ import (
 	"errors"
 	"fmt"
 	"os/exec"
+	"sync"
 
 	"github.com/spf13/cobra"
 
 	"proot-distro/internal/build"
 	"proot-distro/internal/engine"
+	"proot-distro/internal/engine/native"
 	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/image"
 	"proot-distro/internal/install"
@@ -144,11 +146,12 @@ func (a *App) builder(o buildOptions) (*build.Builder, error) {
 	if err != nil {
 		return nil, err
 	}
+	tried := sync.OnceValues(native.New)
 	b := &build.Builder{
 		Cache: cache, Host: h, Report: a.UI, Version: Version(), Insecure: o.allowInsecure,
 		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
 		Prepare: func(spec engine.Spec) (engine.Process, error) {
-			process, _, err := a.prepareProcess(h, spec, o.engine)
+			process, _, err := a.prepareProcess(h, spec, engineChoice{wish: o.engine, native: tried})
 			return process, err
 		},
 		Emulator: func(guest platform.Arch) (string, error) {

@@ -41,24 +41,37 @@ func (a *App) engineWish(wish string) (string, error) {
 	return "", &usageError{text: fmt.Sprintf("%s: there is no engine %q: auto, native or proot", source, wish)}
 }
 
+// An engineChoice is how the engine of a process is found.
+type engineChoice struct {
+	wish string // the option's value
+	// native is how native is made: [native.New], which tries it, or [native.Untried].
+	native func() (*native.Engine, error)
+	// refusal is why native is not taken, where that is known already.
+	refusal error
+}
+
+// untriedNative leaves the trial to the start of the process: [native.ErrUnavailable] then
+// calls for another choice.
+func untriedNative() (*native.Engine, error) { return native.Untried(), nil }
+
 // prepareProcess has an engine prepare spec, and tells which.
-func (a *App) prepareProcess(h *host.Host, spec engine.Spec, wish string) (engine.Process, string, error) {
-	wish, err := a.engineWish(wish)
+func (a *App) prepareProcess(h *host.Host, spec engine.Spec, choice engineChoice) (engine.Process, string, error) {
+	wish, err := a.engineWish(choice.wish)
 	if err != nil {
 		return nil, "", err
 	}
-	var refusal error // why native is not taken
-	if wish == engineNative || wish == engineAuto && !h.Termux {
-		process, err := prepareNative(spec)
+	refusal := choice.refusal
+	if wish == engineNative || wish == engineAuto && !h.Termux && refusal == nil {
+		process, err := prepareNative(spec, choice.native)
 		if err == nil {
 			return process, engineNative, nil
 		}
-		var cannot *engine.Unsupported
-		if wish == engineNative || !errors.As(err, &cannot) && !errors.Is(err, native.ErrUnavailable) {
+		if refusal = err; wish == engineNative || !refuses(err) {
 			return nil, "", err
 		}
-		a.UI.Detailf("Taking proot: %v", err)
-		refusal = err
+	}
+	if refusal != nil {
+		a.UI.Detailf("Taking proot: %v", refusal)
 	}
 	eng, err := a.newProot(proot.Config{Host: h, Reporter: a.UI})
 	if err != nil {
@@ -71,8 +84,14 @@ func (a *App) prepareProcess(h *host.Host, spec engine.Spec, wish string) (engin
 	return process, eng.Name(), err
 }
 
-func prepareNative(spec engine.Spec) (engine.Process, error) {
-	eng, err := native.New()
+// refuses reports whether err is about an engine, so that another one may do.
+func refuses(err error) bool {
+	var cannot *engine.Unsupported
+	return errors.As(err, &cannot) || errors.Is(err, native.ErrUnavailable)
+}
+
+func prepareNative(spec engine.Spec, open func() (*native.Engine, error)) (engine.Process, error) {
+	eng, err := open()
 	if err != nil {
 		return nil, err
 	}

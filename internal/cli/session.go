@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"os"
 	"os/exec"
@@ -13,6 +14,7 @@ import (
 
 	"proot-distro/internal/container"
 	"proot-distro/internal/engine"
+	"proot-distro/internal/engine/native"
 	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/session"
@@ -99,21 +101,36 @@ func (a *App) startSession(c *container.Container, req sessionRequest) error {
 	if req.options.getProotCmd {
 		return a.printProotCommand(h, spec, req.options.engine)
 	}
-	process, engineName, err := a.prepareProcess(h, spec, req.options.engine)
-	if err != nil {
-		return err
-	}
-	if err := s.Prepare(spec); err != nil {
-		return err
-	}
+	choice := engineChoice{wish: req.options.engine, native: untriedNative}
 	detached := a.Getenv(detachedEnv) != ""
 	if req.options.detach && !detached {
+		choice.native = native.New // here, where somebody reads why not
+		if _, _, err := a.prepareProcess(h, spec, choice); err != nil {
+			return err
+		}
 		return a.detach()
 	}
-	return a.become(c, process, container.Session{
-		PID: os.Getpid(), Container: c.Name, Command: spec.Argv, Engine: engineName, Arch: spec.Arch,
+	entry := container.Session{
+		PID: os.Getpid(), Container: c.Name, Command: spec.Argv, Arch: spec.Arch,
 		User: userName(spec), Started: time.Now(), Detached: detached,
-	})
+	}
+	run := func() error {
+		process, engineName, err := a.prepareProcess(h, spec, choice)
+		if err != nil {
+			return err
+		}
+		if err := s.Prepare(spec); err != nil {
+			return err
+		}
+		entry.Engine = engineName
+		return a.become(c, process, entry)
+	}
+	err = run()
+	if wish, _ := a.engineWish(choice.wish); wish == engineAuto && errors.Is(err, native.ErrUnavailable) {
+		choice.refusal = err // not tried before, as that takes time
+		err = run()
+	}
+	return err
 }
 
 // become registers the session and gives this process to the guest. Lock and
