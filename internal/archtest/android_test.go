@@ -19,6 +19,7 @@ var androidKills = []string{
 // notOnAndroid are the places that never run there.
 var notOnAndroid = map[string]string{
 	"internal/engine/native/":          "namespaces, which cli refuses on Termux",
+	"internal/overlay/":                "mount namespaces, which Android does not let apps make",
 	"internal/transfer/range_linux.go": "not built for Android",
 }
 

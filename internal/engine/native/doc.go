@@ -30,7 +30,8 @@
 //	status, err := native.Unshare(native.SingleID, nil) // or native.AllIDs
 //
 // so that it can mount (an overlay, for one), or handle files of all the IDs that
-// an ordinary user may have. The copy finds [Unshared] true.
+// an ordinary user may have. The copy finds [Unshared] true. With native.OwnID it is no root but
+// the calling user still, who may mount.
 //
 // # What holds guests
 //
