@@ -148,13 +148,19 @@ func (a *applier) directory(p place, hdr *tar.Header) error {
 	if existed && a.o.Whiteouts { // the entry's attributes replace those it had (OCI layer.md, "Existing Files")
 		clearXattrs(p)
 	}
-	eachXattr(hdr, func(attr string, value []byte) { _ = p.dir.SetXattr(p.base, attr, value) })
+	if err := a.chown(p, hdr.Uid, hdr.Gid); err != nil {
+		return err
+	}
+	a.o.eachXattr(hdr, func(attr string, value []byte) { _ = p.dir.SetXattr(p.base, attr, value) })
 	a.pending[p.path()] = dirMeta{mode, hdr.ModTime}
 	return nil
 }
 
 func (a *applier) symlink(p place, hdr *tar.Header) error {
 	if err := a.create(p, func() error { return p.dir.Symlink(hdr.Linkname, p.base) }); err != nil {
+		return err
+	}
+	if err := a.chown(p, hdr.Uid, hdr.Gid); err != nil {
 		return err
 	}
 	return chtimes(p, hdr.ModTime)
@@ -327,12 +333,13 @@ func headerMode(hdr *tar.Header) fs.FileMode {
 }
 
 // eachXattr calls set for those extended attributes of an entry that are kept: a
-// user's, without what overlayfs notes about some other mount.
-func eachXattr(hdr *tar.Header, set func(attr string, value []byte)) {
+// user's, without what overlayfs notes about some other mount, and with owners a
+// program's capabilities.
+func (o Options) eachXattr(hdr *tar.Header, set func(attr string, value []byte)) {
 	const prefix = "SCHILY.xattr."
 	for key, value := range hdr.PAXRecords {
 		attr, ok := strings.CutPrefix(key, prefix)
-		if ok && strings.HasPrefix(attr, "user.") && !strings.HasPrefix(attr, "user.overlay.") {
+		if ok && isPacked(attr) && (attr != capability || o.Owners) {
 			set(attr, []byte(value))
 		}
 	}

@@ -17,6 +17,8 @@ import (
 // ArchiveOptions say how a tree is written into an archive.
 type ArchiveOptions struct {
 	Prefix  string                       // of every name: "debian/rootfs"
+	Owners  bool                         // entries have the owners of their files; else all belong to root
+	Records map[string]string            // PAX records of the first entry, the root's; may be nil
 	OnScan  func(entries, bytes int64)   // once it is known how much there is; may be nil
 	OnEntry func(path string, n int64)   // each entry, once written, with its content's bytes; may be nil
 	OnSkip  func(path, reason string)    // what an archive does not hold, or could not be read; may be nil
@@ -30,8 +32,7 @@ type ArchiveStats struct {
 	Unreadable int   // left out because they could not be read
 }
 
-// Archive writes a whole tree into a tar archive, to be followed by other entries. All
-// entries belong to root, names of one file are hard links, and stand-ins of package l2s the
+// Archive writes a whole tree into a tar archive, to be followed by other entries. Names of one file are hard links, and stand-ins of package l2s the
 // files that they mean. Devices, FIFOs and sockets are left out.
 //
 // Unlike [Diff] it goes on when the tree changes meanwhile: people back up containers that they
@@ -45,18 +46,38 @@ func Archive(ctx context.Context, root *rootfs.FS, w *tar.Writer, o ArchiveOptio
 	if err != nil {
 		return ArchiveStats{}, err
 	}
-	a := &archiver{packer: newPacker(ctx, root, w, DiffOptions{}), o: o, tree: tree}
+	diff := DiffOptions{}
+	if o.Owners {
+		diff.Owner = ownersOf(root.View(rootfs.NoLinks))
+	}
+	a := &archiver{packer: newPacker(ctx, root, w, diff), o: o, tree: tree}
 	defer a.close()
 	if o.OnScan != nil {
 		o.OnScan(tree.sum())
 	}
-	err = w.WriteHeader(&tar.Header{
+	first := &tar.Header{
 		Typeflag: tar.TypeDir, Name: o.Prefix + "/", Mode: int64(info.Mode.Perm()), ModTime: info.MTime.Truncate(time.Second),
-	})
+		PAXRecords: o.Records,
+	}
+	if o.Owners {
+		first.Uid, first.Gid = info.UID, info.GID
+	}
+	err = w.WriteHeader(first)
 	if err == nil {
 		err = a.content("/", tree.root())
 	}
 	return a.written, errors.Join(err, a.restore())
+}
+
+// ownersOf looks up who owns an entry; one that is gone by now is left out anyway.
+func ownersOf(root *rootfs.FS) func(path string) (uid, gid int) {
+	return func(path string) (uid, gid int) {
+		info, err := root.Lstat(path)
+		if err != nil {
+			return 0, 0
+		}
+		return info.UID, info.GID
+	}
 }
 
 // sum counts entries and the bytes of files; the names of one file count as several.

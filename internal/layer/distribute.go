@@ -11,8 +11,9 @@ import (
 // Destination is where an entry of a stream goes: into a tree, as [Apply] would put it there,
 // or its content into File. With neither it is dropped.
 type Destination struct {
-	Tree *rootfs.FS
-	File io.Writer
+	Tree   *rootfs.FS
+	Owners bool // see [Options]; for all entries of a tree what it is for the first
+	File   io.Writer
 }
 
 // Distribute applies a tar stream to several trees. For each entry route says where it goes,
@@ -50,7 +51,7 @@ func (d *distributor) part(p part) error {
 		}
 		d.tree, d.file = nil, to.File
 		if to.Tree != nil {
-			d.tree = d.applier(to.Tree)
+			d.tree = d.applier(to)
 		}
 	}
 	if d.tree != nil {
@@ -63,11 +64,13 @@ func (d *distributor) part(p part) error {
 	return nil
 }
 
-func (d *distributor) applier(tree *rootfs.FS) *applier {
-	a := d.appliers[tree]
+func (d *distributor) applier(to Destination) *applier {
+	a := d.appliers[to.Tree]
 	if a == nil {
-		a = newApplier(tree, d.options)
-		d.appliers[tree] = a
+		o := d.options
+		o.Owners = to.Owners
+		a = newApplier(to.Tree, o)
+		d.appliers[to.Tree] = a
 	}
 	return a
 }

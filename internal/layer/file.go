@@ -19,12 +19,13 @@ type fileWriter struct {
 	place
 	f      *os.File
 	hdr    *tar.Header
+	o      Options
 	sparse bool // zeros are left as holes
 }
 
 func (a *applier) regular(p place, hdr *tar.Header) error {
 	perm := headerMode(hdr).Perm()
-	eachXattr(hdr, func(string, []byte) { perm |= 0o600 }) // to set them takes writing
+	a.o.eachXattr(hdr, func(string, []byte) { perm |= 0o600 }) // to set them takes writing
 	var f *os.File
 	err := a.create(p, func() (err error) {
 		f, err = p.dir.Create(p.base, perm)
@@ -33,7 +34,7 @@ func (a *applier) regular(p place, hdr *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	a.file = &fileWriter{place: p, f: f, hdr: hdr, sparse: isSparse(hdr)}
+	a.file = &fileWriter{place: p, f: f, hdr: hdr, o: a.o, sparse: isSparse(hdr)}
 	return nil
 }
 
@@ -80,11 +81,16 @@ func (w *fileWriter) setMeta() error {
 			return err
 		}
 	}
+	if w.o.Owners { // first, since it takes setuid and capabilities away
+		if err := chownFile(w.f, w.hdr.Uid, w.hdr.Gid); err != nil {
+			return err
+		}
+	}
 	info, err := w.f.Stat()
 	if err != nil {
 		return err
 	}
-	eachXattr(w.hdr, func(attr string, value []byte) { _ = unix.Fsetxattr(int(w.f.Fd()), attr, value, 0) })
+	w.o.eachXattr(w.hdr, func(attr string, value []byte) { _ = unix.Fsetxattr(int(w.f.Fd()), attr, value, 0) })
 	if mode := headerMode(w.hdr); info.Mode() != mode {
 		return w.f.Chmod(mode)
 	}
@@ -154,6 +160,9 @@ func (a *applier) copySymlink(p, target place, info rootfs.Info) error {
 	if err == nil {
 		err = a.create(p, func() error { return p.dir.Symlink(to, p.base) })
 	}
+	if err == nil {
+		err = a.chown(p, info.UID, info.GID)
+	}
 	if err != nil {
 		return err
 	}
@@ -181,6 +190,9 @@ func (a *applier) copyFile(p, target place, info rootfs.Info) error {
 	// Plain reads and writes: copy_file_range(2), which os.File would use, may be
 	// deadly on Android.
 	_, err = io.Copy(struct{ io.Writer }{dst}, struct{ io.Reader }{src})
+	if err == nil {
+		err = a.chown(p, info.UID, info.GID)
+	}
 	if err == nil {
 		err = dst.Chmod(info.Mode)
 	}

@@ -16,7 +16,7 @@
 // that directory belongs to the host.
 //
 // Modes are exact, with setuid, setgid and sticky bits and whatever the umask;
-// all files belong to the caller. Directories get their modes and times last, since
+// all files belong to the caller, unless owners are asked for. Directories get their modes and times last, since
 // it must be possible to fill them first. Of extended attributes, those of users are
 // kept where the file system has them. Device nodes, FIFOs and sockets are skipped,
 // and so are hard links to them. Where hard links are refused, as on Android, they
@@ -54,6 +54,7 @@ import (
 type Options struct {
 	Whiteouts bool                      // it is an OCI layer: .wh. names delete
 	Strip     int                       // leading components dropped from names, for plain tarballs
+	Owners    bool                      // files get the owners that the archive names, and capabilities; takes root
 	OnSkip    func(name, reason string) // each skipped entry, when not nil
 }
 

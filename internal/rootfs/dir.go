@@ -178,6 +178,14 @@ func chmodOpened(dir int, name string, mode uint32) error {
 	return unix.Fchmod(fd, mode)
 }
 
+// Chown gives an entry, a link itself too, an owner and a group.
+func (d *Dir) Chown(name string, uid, gid int) error {
+	if err := d.check("chown", name); err != nil {
+		return err
+	}
+	return d.wrap("chown", name, unix.Fchownat(d.fd, name, uid, gid, unix.AT_SYMLINK_NOFOLLOW))
+}
+
 // Chtimes sets an entry's modification time to the nanosecond, a link's own too,
 // and leaves its access time.
 func (d *Dir) Chtimes(name string, mtime time.Time) error {
