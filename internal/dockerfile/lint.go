@@ -8,13 +8,13 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/distribution/reference"
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 	"github.com/moby/buildkit/frontend/dockerfile/parser"
 	"github.com/moby/buildkit/frontend/dockerfile/shell"
 	"github.com/moby/buildkit/util/suggest"
 
+	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
 )
 
@@ -118,7 +118,7 @@ func (f *File) lintDefaults(metaArgs []instructions.ArgCommand, stages []instruc
 		if err != nil {
 			return
 		}
-		if _, err := reference.ParseNormalizedNamed(base); err != nil {
+		if _, err := oci.ParseRef(base); err != nil {
 			f.lint.Run(&linter.RuleInvalidDefaultArgInFrom, s.Location, linter.RuleInvalidDefaultArgInFrom.Format(s.BaseName))
 		}
 	}

@@ -10,8 +10,6 @@ import (
 	"strconv"
 	"strings"
 
-	"github.com/distribution/reference"
-
 	"proot-distro/internal/platform"
 )
 
@@ -26,41 +24,57 @@ type Ref struct {
 	Digest     string // "sha256:…", empty without one
 }
 
-// ParseRef reads an image reference in the grammar of the distribution project:
-// [registry/]name[:tag][@sha256:digest]. A first component names a registry when it
-// is localhost or holds a dot or a colon.
+// ParseRef reads an image reference in the grammar of the distribution project
+// (https://pkg.go.dev/github.com/distribution/reference): [registry/]name[:tag][@sha256:digest].
+// A first component names a registry when it is localhost or holds a dot or a colon.
 func ParseRef(s string) (Ref, error) {
 	if err := obviousMistake(s); err != nil {
 		return Ref{}, err
 	}
-	named, err := reference.ParseNormalizedNamed(s)
-	if err != nil {
-		return Ref{}, refError(s, err)
+	registry, rest := splitRegistry(s)
+	name, sum, digested := strings.Cut(rest, "@")
+	repository, tag, tagged := strings.Cut(name, ":")
+	ref := Ref{Registry: registry, Repository: repository, Tag: tag}
+	bad := func(format string, args ...any) (Ref, error) {
+		return Ref{}, fmt.Errorf("image reference %q"+format, append([]any{clip(s)}, args...)...)
 	}
-	ref := Ref{Registry: strings.ToLower(reference.Domain(named)), Repository: reference.Path(named)}
-	if ref.Registry == "index.docker.io" || ref.Registry == DockerHub {
-		if !strings.Contains(ref.Repository, "/") {
-			ref.Repository = "library/" + ref.Repository
-		}
-		ref.Registry = DockerHub
-	}
-	if err := checkPort(s, ref.Registry); err != nil {
-		return Ref{}, err
-	}
-	if t, ok := named.(reference.Tagged); ok {
-		ref.Tag = t.Tag()
-	}
-	if d, ok := named.(reference.Digested); ok {
-		sum, err := ParseDigest(d.Digest().String())
+	switch {
+	case len(s) == hex.EncodedLen(sha256.Size) && strings.Trim(s, "0123456789abcdef") == "":
+		return bad(" is a bare ID: write name@sha256:%s", s)
+	case repository != strings.ToLower(repository):
+		return bad(" must be in lower case")
+	case digested:
+		d, err := ParseDigest(sum)
 		if err != nil {
-			return Ref{}, fmt.Errorf("image reference %q: %w", clip(s), err)
+			return bad(": %w", err)
 		}
-		ref.Digest = sum.String()
-	}
-	if ref.Tag == "" && ref.Digest == "" {
+		ref.Digest = d.String()
+	case !tagged:
 		ref.Tag = "latest"
 	}
-	return ref, nil
+	switch {
+	case tagged && !isTag(tag), !isRegistry(registry), !isRepository(repository):
+		return bad(" is malformed: it must look like [registry/]name[:tag][@sha256:digest]")
+	case len(repository) > maxRepository:
+		return bad(" is too long: a name has at most %d characters", maxRepository)
+	}
+	return ref, checkPort(s, registry)
+}
+
+// splitRegistry takes the registry off a reference and fills in what Docker Hub's users
+// leave out.
+func splitRegistry(s string) (registry, rest string) {
+	registry, rest, found := strings.Cut(s, "/")
+	if !found || registry != "localhost" && !strings.ContainsAny(registry, ".:") {
+		registry, rest = DockerHub, s
+	}
+	if registry = strings.ToLower(registry); registry == "index.docker.io" {
+		registry = DockerHub
+	}
+	if registry == DockerHub && !strings.Contains(rest, "/") {
+		rest = "library/" + rest
+	}
+	return registry, rest
 }
 
 // obviousMistake names the errors that people make, which the grammar would only
@@ -88,24 +102,6 @@ func obviousMistake(s string) error {
 		return bad("must be in lower case")
 	}
 	return nil
-}
-
-func refError(s string, err error) error {
-	switch {
-	case strings.Contains(err.Error(), "must be lowercase"):
-		return fmt.Errorf("image reference %q must be in lower case", clip(s))
-	case errors.Is(err, reference.ErrNameTooLong):
-		return fmt.Errorf("image reference %q is too long: a name has at most %d characters",
-			clip(s), reference.RepositoryNameTotalLengthMax)
-	case strings.Contains(err.Error(), "hexadecimal strings"):
-		return fmt.Errorf("image reference %q is a bare ID: write name@sha256:%s", clip(s), clip(s))
-	}
-	if name, sum, ok := strings.Cut(s, "@"); ok {
-		if _, derr := ParseDigest(sum); derr != nil && name != "" {
-			return fmt.Errorf("image reference %q: %w", clip(s), derr)
-		}
-	}
-	return fmt.Errorf("image reference %q is malformed: it must look like [registry/]name[:tag][@sha256:digest]", clip(s))
 }
 
 func checkPort(s, registry string) error {

@@ -4,6 +4,7 @@ import (
 	"strings"
 	"testing"
 
+	"github.com/distribution/reference"
 	"github.com/google/go-cmp/cmp"
 
 	"proot-distro/internal/platform"
@@ -122,6 +123,7 @@ func FuzzParseRef(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, s string) {
 		ref, err := ParseRef(s)
+		comparePublished(t, s, ref, err)
 		if err != nil {
 			return
 		}
@@ -133,4 +135,31 @@ func FuzzParseRef(f *testing.F) {
 			t.Fatalf("%q gives the name %q", s, n)
 		}
 	})
+}
+
+// comparePublished parses s with the distribution project's own code, which accepts more: algorithms of
+// digests that we cannot check, ports that don't exist, and registries in capitals without a dot.
+func comparePublished(t *testing.T, s string, got Ref, err error) {
+	t.Helper()
+	named, theirs := reference.ParseNormalizedNamed(s)
+	if theirs != nil {
+		if err == nil {
+			t.Fatalf("%q → %+v, but: %v", s, got, theirs)
+		}
+		return
+	}
+	digested, _ := named.(reference.Digested)
+	odd := err != nil && (strings.Contains(err.Error(), "bad port") || strings.Contains(err.Error(), "bad digest") ||
+		strings.Contains(err.Error(), "lower case"))
+	switch domain := reference.Domain(named); {
+	case odd, domain == "":
+	case err != nil:
+		t.Fatalf("%q: %v, but there it is %v", s, err, named)
+	case reference.Path(named) != got.Repository || !strings.EqualFold(domain, got.Registry) && got.Registry != DockerHub,
+		digested != nil && digested.Digest().String() != got.Digest:
+		t.Fatalf("%q → %+v, but there it is %v", s, got, named)
+	}
+	if tagged, ok := named.(reference.Tagged); ok && !odd && err == nil && tagged.Tag() != got.Tag {
+		t.Fatalf("%q has the tag %q, but there it is %q", s, got.Tag, tagged.Tag())
+	}
 }
