@@ -148,7 +148,7 @@ func (t *state) tidy(name string) error {
 	err := t.settle(name)
 	for _, rest := range []string{t.draft(name), t.removed(name)} {
 		if err == nil {
-			err = t.RemoveAll(rest, rootfs.RemoveOptions{})
+			err = t.clear(rest, rootfs.RemoveOptions{})
 		}
 	}
 	if err == nil {
@@ -185,7 +185,7 @@ func (t *state) settle(name string) error {
 // first, so that no half of one is ever found under its old name.
 func (t *state) discard(name, dir string, o rootfs.RemoveOptions) error {
 	trash := t.removed(name)
-	if err := t.RemoveAll(trash, rootfs.RemoveOptions{}); err != nil {
+	if err := t.clear(trash, rootfs.RemoveOptions{}); err != nil {
 		return err
 	}
 	err := t.move(dir, trash)
@@ -202,7 +202,7 @@ func (t *state) discard(name, dir string, o rootfs.RemoveOptions) error {
 			}
 		}
 	}
-	return t.RemoveAll(trash, o)
+	return t.clear(trash, o)
 }
 
 // move renames a directory; the new parent is made when it is missing.
