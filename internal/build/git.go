@@ -11,6 +11,7 @@ import (
 	"path"
 	"regexp"
 	"strings"
+	"sync"
 
 	"proot-distro/internal/rootfs"
 )
@@ -22,11 +23,13 @@ type gitSource struct {
 }
 
 // scpLike matches user@host:path.
-var scpLike = regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^/].*`)
+var scpLike = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9._-]+@[A-Za-z0-9.-]+:[^/].*`)
+})
 
 // isGit tells git's URLs from those of files, by their scheme or by ".git".
 func isGit(word string) bool {
-	if strings.HasPrefix(word, "git://") || strings.HasPrefix(word, "ssh://") || scpLike.MatchString(word) {
+	if strings.HasPrefix(word, "git://") || strings.HasPrefix(word, "ssh://") || scpLike().MatchString(word) {
 		return true
 	}
 	if !strings.HasPrefix(word, "http://") && !strings.HasPrefix(word, "https://") {

@@ -2,14 +2,14 @@ package container
 
 import (
 	"fmt"
-	"regexp"
+	"strings"
 )
 
 // maxName keeps every file name made of a container's name, such as
 // <name>~removed, well below the 255 bytes that file systems allow.
 const maxName = 128
 
-var namePattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.\-]*$`)
+const lettersAndDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 // ValidateName checks that a container may be called name.
 func ValidateName(name string) error {
@@ -18,7 +18,7 @@ func ValidateName(name string) error {
 		return fmt.Errorf("the container name is empty")
 	case len(name) > maxName:
 		return fmt.Errorf("the container name %.20q… is too long: %d characters, at most %d are allowed", name, len(name), maxName)
-	case !namePattern.MatchString(name):
+	case strings.Trim(name, lettersAndDigits+"_.-") != "", !strings.Contains(lettersAndDigits, name[:1]):
 		return fmt.Errorf("%q is not a container name: only letters, digits, '_', '.' and '-' are allowed, with a letter or digit first", name)
 	}
 	return nil

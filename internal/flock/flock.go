@@ -17,6 +17,7 @@ import (
 	"slices"
 	"strconv"
 	"strings"
+	"sync"
 
 	"golang.org/x/sys/unix"
 )
@@ -74,10 +75,12 @@ const maxHolder = 64
 
 // A guest on Termux can write the content: only what is safe to show is taken
 // from it.
-var holderPattern = regexp.MustCompile(`^([1-9][0-9]{0,8}) ([A-Za-z0-9][A-Za-z0-9 _-]*)\s*$`)
+var holderPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^([1-9][0-9]{0,8}) ([A-Za-z0-9][A-Za-z0-9 _-]*)\s*$`)
+})
 
 func parseHolder(content []byte) (pid int, command string) {
-	m := holderPattern.FindSubmatch(content)
+	m := holderPattern().FindSubmatch(content)
 	if m == nil {
 		return 0, ""
 	}
@@ -135,13 +138,15 @@ func parseLocks(text, file string) []int {
 	return pids
 }
 
-var programPattern = regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]*$`)
+var programPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^[A-Za-z0-9][A-Za-z0-9_.+-]*$`)
+})
 
 // programName is the short name of a running program, as ps shows it.
 func programName(pid int) string {
 	data, err := os.ReadFile(filepath.Join("/proc", strconv.Itoa(pid), "comm"))
 	name := strings.TrimSpace(string(data))
-	if err != nil || !programPattern.MatchString(name) {
+	if err != nil || !programPattern().MatchString(name) {
 		return ""
 	}
 	return name

@@ -13,6 +13,7 @@ import (
 	"path/filepath"
 	"regexp"
 	"strings"
+	"sync"
 
 	"proot-distro/internal/compression"
 	"proot-distro/internal/report"
@@ -241,7 +242,7 @@ func (t *tarFiles) scan(tr *tar.Reader, keep func(*tar.Reader) (offset int64, er
 		if len(t.entries) >= maxEntries {
 			return fmt.Errorf("archive has more than %d files that could belong to an image", maxEntries)
 		}
-		hinted = hinted || imageName.MatchString(name)
+		hinted = hinted || imageName().MatchString(name)
 		switch header.Typeflag {
 		case tar.TypeReg:
 			if isSparse(header) {
@@ -274,7 +275,9 @@ func cleanName(name string) (string, bool) {
 
 // imageName are the names that hint at an image. Names in manifest.json may be others,
 // but then it says so itself.
-var imageName = regexp.MustCompile(`^(oci-layout|index\.json|manifest\.json|blobs/sha256/[0-9a-f]{64}|[0-9a-f]{64}(/layer\.tar|/json|/VERSION|\.json|\.tar))$`)
+var imageName = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`^(oci-layout|index\.json|manifest\.json|blobs/sha256/[0-9a-f]{64}|[0-9a-f]{64}(/layer\.tar|/json|/VERSION|\.json|\.tar))$`)
+})
 
 // canBelong tells files that image archives consist of from those of a rootfs, which
 // are not worth noting.

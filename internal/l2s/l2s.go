@@ -24,6 +24,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 
 	"proot-distro/internal/rootfs"
 )
@@ -35,7 +36,9 @@ const Dir = ".l2s"
 const prefix = ".l2s."
 
 // fileSuffix is what a file's name has more than its intermediate link's.
-var fileSuffix = regexp.MustCompile(`\.\d{4,}$`)
+var fileSuffix = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`\.\d{4,}$`)
+})
 
 // Roots lists the forms in which a directory of the host may stand in link targets: as it
 // is given, and free of symbolic links. rel, a slash-separated path below it that need not
@@ -112,7 +115,7 @@ func (t *Tree) next(name string) (file string, ok bool) {
 		return "", false
 	}
 	file, ok = inside(target, t.roots)
-	return file, ok && name+fileSuffix.FindString(file) == file && file != name
+	return file, ok && name+fileSuffix().FindString(file) == file && file != name
 }
 
 // Backing reports whether the entry at a path of the tree is not the guest's but keeps a
@@ -129,7 +132,7 @@ func (t *Tree) Backing(name string) bool {
 	if _, ok := t.next(name); ok {
 		return true
 	}
-	suffix := fileSuffix.FindString(name)
+	suffix := fileSuffix().FindString(name)
 	file, ok := t.next(strings.TrimSuffix(name, suffix))
 	return ok && file == name
 }

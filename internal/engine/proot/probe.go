@@ -12,6 +12,7 @@ import (
 	"regexp"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -169,12 +170,14 @@ func output(bin, arg string) (string, error) {
 
 const probeTimeout = 10 * time.Second
 
-var versionPattern = regexp.MustCompile(`v?(\d+\.\d+[\w.-]*)`)
+var versionPattern = sync.OnceValue(func() *regexp.Regexp {
+	return regexp.MustCompile(`v?(\d+\.\d+[\w.-]*)`)
+})
 
 // parseVersion finds the version in the banner of --version, whose first line
 // may be a drawing.
 func parseVersion(text string) string {
-	if m := versionPattern.FindStringSubmatch(text); m != nil {
+	if m := versionPattern().FindStringSubmatch(text); m != nil {
 		return m[1]
 	}
 	return "of unknown version"
