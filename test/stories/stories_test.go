@@ -4,6 +4,7 @@
 // Each story has a HOME of its own and these variables:
 //
 //	REGISTRY  host:port of a registry with all images of package fixtures; see the command `registry`
+//	PACKAGES  host:port of a web server with fixtures.Packages
 //
 // and, beside testscript's commands, those in the map in [params]. As root the stories run twice, the second time as an
 // ordinary user; the condition [root] tells the two apart.
@@ -13,6 +14,8 @@ import (
 	"errors"
 	"flag"
 	"fmt"
+	"net"
+	"net/http"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -27,10 +30,11 @@ import (
 
 // What TestMain prepares reaches the tests, and the second run, through these variables.
 const (
-	envBin     = "PD_STORIES_BIN"      // directory of proot-distro and pd
-	envPlain   = "PD_STORIES_REGISTRY" // address of a registry
-	envAuth    = "PD_STORIES_AUTH"     // address of one that asks for a password
-	envStories = "PD_STORIES_DIR"      // a copy of this directory that every user can read
+	envBin      = "PD_STORIES_BIN"      // directory of proot-distro and pd
+	envPlain    = "PD_STORIES_REGISTRY" // address of a registry
+	envAuth     = "PD_STORIES_AUTH"     // address of one that asks for a password
+	envPackages = "PD_STORIES_PACKAGES" // address of a web server
+	envStories  = "PD_STORIES_DIR"      // a copy of this directory that every user can read
 )
 
 const ordinaryUser = 65534
@@ -90,6 +94,10 @@ func prepare(work string) (stop func(), err error) {
 		return nil, errors.Join(err, plain.Close())
 	}
 	stop = func() { _ = errors.Join(plain.Close(), auth.Close()) } // the processes end with this one anyway
+	packages, err := servePackages()
+	if err != nil {
+		return stop, err
+	}
 	bin, dir := filepath.Join(work, "bin"), filepath.Join(work, "stories")
 	build := exec.Command("go", "build", "-o", filepath.Join(bin, "proot-distro"), "proot-distro/cmd/proot-distro")
 	build.Env = append(os.Environ(), "CGO_ENABLED=0") // as releases are built
@@ -105,8 +113,23 @@ func prepare(work string) (stop func(), err error) {
 		os.CopyFS(dir, os.DirFS(".")),
 		os.WriteFile(filepath.Join(dir, "README.md"), readme, 0o644),
 		os.Setenv(envBin, bin), os.Setenv(envStories, dir),
-		os.Setenv(envPlain, plain.Addr), os.Setenv(envAuth, auth.Addr))
+		os.Setenv(envPlain, plain.Addr), os.Setenv(envAuth, auth.Addr), os.Setenv(envPackages, packages))
 	return stop, err
+}
+
+// servePackages serves fixtures.Packages until this process ends.
+func servePackages() (addr string, err error) {
+	dir, err := fixtures.Packages()
+	if err != nil {
+		return "", err
+	}
+	l, err := net.Listen("tcp", "127.0.0.1:0")
+	if err != nil {
+		return "", err
+	}
+	server := &http.Server{Handler: http.FileServer(http.Dir(dir)), ErrorLog: silent}
+	go func() { _ = server.Serve(l) }()
+	return l.Addr().String(), nil
 }
 
 // runAsUser runs this test binary again without privileges.
@@ -188,5 +211,6 @@ func setup(env *testscript.Env) error {
 	env.Defer(reg.stop)
 	env.Values[registryKey{}] = reg
 	env.Setenv("REGISTRY", reg.addr)
+	env.Setenv("PACKAGES", os.Getenv(envPackages))
 	return nil
 }

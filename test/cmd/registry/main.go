@@ -1,9 +1,10 @@
 // Command registry serves a set of test images from a real registry on 127.0.0.1.
 //
 //	registry [-make] images|small|big
+//	registry -make packages
 //
 // It prints the address and runs until it is interrupted or its standard input ends. With -make it makes the
-// images, which the first run on a machine does, and serves nothing.
+// images, or packages for apt, which the first run on a machine does, and serves nothing.
 package main
 
 import (
@@ -28,6 +29,9 @@ func main() {
 func run(set string, onlyMake bool) error {
 	sets := map[string]func() (string, error){
 		"images": fixtures.Images, "small": fixtures.Small, "big": fixtures.Big,
+	}
+	if onlyMake {
+		sets["packages"] = fixtures.Packages
 	}
 	storage, ok := sets[set]
 	if !ok {
