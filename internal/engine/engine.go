@@ -24,7 +24,11 @@ type Spec struct {
 	Env       []string // KEY=VALUE, the guest's whole environment
 	WorkDir   string   // guest path, absolute
 	User      User
-	Binds     []Bind
+	// AllIDs says that the files of the rootfs have owners, and that users of the guest are
+	// who they say they are. Without it all files are root's, and whichever user a guest has
+	// is root under another name.
+	AllIDs bool
+	Binds  []Bind
 
 	// Shell is the guest path of a POSIX shell, for engines that need one beside
 	// Argv to learn how it ended (128+N for signal N). Leave it empty where none is

@@ -17,6 +17,9 @@ const name = "native"
 // ErrUnavailable says that this machine does not let the engine work.
 var ErrUnavailable = errors.New("the native engine cannot be used on this machine")
 
+// errNeedsAllIDs says that [Unshare] should have been called.
+var errNeedsAllIDs = errors.New("the container has files of several owners, and there is root alone here")
+
 // Engine is what this machine's kernel allows. It implements [engine.Engine].
 type Engine struct {
 	features features
@@ -73,6 +76,9 @@ func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
 	maps, err := newIDMaps()
 	if err != nil {
 		return nil, err
+	}
+	if s.AllIDs && maps.single {
+		return nil, errNeedsAllIDs
 	}
 	p := &Process{spec: s, maps: maps, features: e.features}
 	return p, p.lookAround()

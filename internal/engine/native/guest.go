@@ -55,7 +55,8 @@ func (g guestProcess) plan() plan {
 	if !g.single {
 		leaveGroups(&p)
 	}
-	if user.UID != 0 || user.GID != 0 {
+	other := user.UID != 0 || user.GID != 0
+	if other && !g.spec.AllIDs {
 		becomeOther(&p, user.UID, user.GID)
 	}
 	p.step("restrict capabilities")
@@ -66,6 +67,10 @@ func (g guestProcess) plan() plan {
 	}
 	p.attempt(0, unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
 	g.install(&p)
+	if g.spec.AllIDs {
+		p.step("become user %d, group %d", user.UID, user.GID)
+		becomeReal(&p, user)
+	}
 	p.step("enter the work directory %s", g.spec.WorkDir)
 	p.do(unix.SYS_CHDIR, g.spec.WorkDir)
 	p.step("close files")
@@ -126,6 +131,18 @@ func (g guestProcess) install(p *plan) {
 	message.SetIovlen(1)
 	message.SetControllen(unix.CmsgLen(4))
 	p.do(unix.SYS_SENDMSG, g.channel, unsafe.Pointer(message), 0)
+}
+
+// becomeReal takes on IDs that exist, which costs the capabilities.
+func becomeReal(p *plan, user engine.User) {
+	groups := make([]uint32, len(user.Groups)+1)
+	for i, group := range user.Groups {
+		groups[i] = uint32(group)
+	}
+	p.do(sysSetgroups, len(user.Groups), unsafe.Pointer(&groups[0]))
+	p.do(sysSetresgid, user.GID, user.GID, user.GID)
+	p.do(sysSetresuid, user.UID, user.UID, user.UID)
+	p.do(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL)) // the kernel has forgotten it
 }
 
 // leaveGroups forgets the supplementary groups that real root has on the host.

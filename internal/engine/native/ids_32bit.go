@@ -4,5 +4,9 @@ package native
 
 import "golang.org/x/sys/unix"
 
-// setgroups without 32 in its name has IDs of 16 bits here.
-const sysSetgroups = unix.SYS_SETGROUPS32
+// The calls without 32 in their names have IDs of 16 bits here.
+const (
+	sysSetgroups = unix.SYS_SETGROUPS32
+	sysSetresuid = unix.SYS_SETRESUID32
+	sysSetresgid = unix.SYS_SETRESGID32
+)

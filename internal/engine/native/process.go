@@ -222,7 +222,7 @@ func (p *Process) planGuest(f *family, stdio [3]int, channel int, keep []int, um
 func (p *Process) emulation() emulation {
 	return emulation{
 		fakeRoot: p.maps.single && p.root(),
-		devices:  p.root(),
+		devices:  p.root() || p.spec.AllIDs, // who is not root may become it
 		uname:    p.spec.KernelRelease != "",
 		bind:     p.spec.RedirectPorts,
 	}

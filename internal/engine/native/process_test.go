@@ -236,3 +236,25 @@ func openTerminal(t *testing.T) (master, slave *os.File) {
 	must(t, err)
 	return master, slave
 }
+
+// With owners, the guest's user has its number and its groups, and none of root's powers.
+func TestRealUser(t *testing.T) {
+	root := newRootfs(t)
+	s := script(root, `echo $(id -u) $(id -g) $(id -G); touch /tmp/mine && stat -c '%u:%g' /tmp/mine; touch /root-only || echo denied`)
+	s.AllIDs, s.User = true, engine.User{UID: 1000, GID: 100, Groups: []int{100, 27}}
+	if os.Geteuid() != 0 {
+		if _, err := newEngine(t).Prepare(s); err == nil {
+			t.Error("prepared with a single ID")
+		}
+		return
+	}
+	must(t, os.Chmod(root, 0o755))
+	must(t, os.Chmod(filepath.Join(root, "tmp"), 0o1777))
+	for dir := filepath.Dir(root); dir != os.TempDir() && dir != "/"; dir = filepath.Dir(dir) {
+		must(t, os.Chmod(dir, 0o711))
+	}
+	out, status := runSpec(t, s)
+	if status != 0 || !strings.HasPrefix(out, "1000 100 100 27\n1000:100\n") || !strings.HasSuffix(out, "denied\n") {
+		t.Errorf("status %d, output:\n%s", status, out)
+	}
+}

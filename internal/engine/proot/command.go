@@ -111,6 +111,8 @@ func (e *Engine) verbosity() string {
 func (e *Engine) checkIsolation(s engine.Spec) error {
 	const fix = "take the native engine with --engine native"
 	switch {
+	case s.AllIDs:
+		return e.unsupported("a container with --userns full, whose files have owners that it could not act for", fix)
 	case s.NoNetwork:
 		return e.unsupported("--network none", fix)
 	case s.ReadOnly:
