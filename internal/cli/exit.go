@@ -19,6 +19,7 @@ const (
 	exitNotFound = 3
 	exitBusy     = 4
 	exitNetwork  = 5
+	exitNoEngine = 6
 	exitSession  = 125
 	exitAborted  = 130
 )
@@ -32,6 +33,7 @@ func ExitCodes() [][2]string {
 		{"3", "There is no such container, image or session."},
 		{"4", "Another command is using the container or the cache."},
 		{"5", "The registry or the network failed."},
+		{"6", "doctor: no engine can run containers on this machine."},
 		{"125", "login, run: the session could not be started."},
 		{"126", "login, run: the guest's command cannot be executed."},
 		{"127", "login, run: the guest's command was not found."},
@@ -108,6 +110,10 @@ func exitCode(err error) int {
 		return exitBusy
 	case errors.As(err, &remote):
 		return registryExitCode(remote)
+	case errors.Is(err, errUnreachable):
+		return exitNetwork
+	case errors.Is(err, errNoEngine):
+		return exitNoEngine
 	case errors.As(err, &session):
 		return exitSession
 	}

@@ -27,6 +27,7 @@ var table = []func(*App) *cobra.Command{
 	newPsCommand,
 	newKillCommand,
 	newSearchCommand,
+	newDoctorCommand,
 	newHelpCommand,
 	newCompletionCommand,
 }

@@ -12,11 +12,11 @@ var ErrUnusable = errors.New("proot cannot be used")
 
 // Abilities is what a proot binary can do on this machine.
 type Abilities struct {
-	Path    string `json:"path"`
-	Version string `json:"version"`
+	Path    string `json:"path,omitempty"`
+	Version string `json:"version,omitempty"`
 	// Leaks are system calls that show guests the host's files, and LeaksRefused says
 	// that a filter answers them with an error, so that guests fall back to others.
-	Leaks        []string `json:"leaks"`
+	Leaks        []string `json:"leaks,omitempty"`
 	LeaksRefused bool     `json:"leaks_refused"`
 
 	KernelRelease bool `json:"kernel_release"` // --kernel
@@ -44,7 +44,7 @@ func Examine(h *host.Host) (Abilities, error) {
 	}
 	a := Abilities{
 		Path: bin, Version: p.Version,
-		Leaks: append([]string{}, p.Escaping...), LeaksRefused: p.CanFilter,
+		Leaks: p.Escaping, LeaksRefused: p.CanFilter,
 		KernelRelease: p.wholeUname() || p.KernelRelease, Hostname: p.wholeUname(),
 		HardLinks: p.has(linkOption), SysVIPC: p.has("--sysvipc"), KillOnExit: p.has("--kill-on-exit"), RedirectPorts: p.has("-p"),
 	}
