@@ -76,6 +76,22 @@ type Features struct {
 	// Uname lets uname(2) tell of a recent kernel, and of "localhost", where Spec does
 	// not say otherwise.
 	Uname bool
+	// Owners tells, if it is not nil, that it matters whom files belong to, and which of them
+	// do not belong to root, by guest path without links. Where this process can change
+	// owners they are those on disk already, and the guest's users are users of the kernel.
+	// Elsewhere all files are this process's user's on disk, and an engine keeps account of
+	// what the guest's root gives away; see [OwnerKeeper].
+	Owners map[string]Owner
+}
+
+// Owner is whom a file belongs to.
+type Owner struct{ UID, GID int }
+
+// An OwnerKeeper is a [Process] that may have kept account of owners.
+type OwnerKeeper interface {
+	// OwnerAfter tells, after Run, whom the entry name of an open directory belongs to; before
+	// is whom an entry of that name belonged to before. It reports false if it does not know.
+	OwnerAfter(dir int, name string, before Owner) (Owner, bool)
 }
 
 // What a guest of Features.Uname is told.

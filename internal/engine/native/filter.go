@@ -6,19 +6,12 @@ import (
 	"proot-distro/internal/seccomp"
 )
 
-// faked are the calls that need more than one user ID. The filter answers them with
-// success and does nothing: a file keeps its owner, a process its user. Package
-// managers are content with that ("zero-consistency root emulation").
+// faked are calls that need more than one user ID. The filter answers them, and
+// chownCalls, with success and does nothing: a file keeps its owner, a process its user.
+// Package managers are content with that ("zero-consistency root emulation").
 //
 // Columns: x86_64, i386, arm, aarch64, riscv64.
 var faked = map[string]seccomp.Numbers{
-	"chown":       {92, 182, 182, 0, 0},
-	"chown32":     {0, 212, 212, 0, 0},
-	"fchown":      {93, 95, 95, 55, 55},
-	"fchown32":    {0, 207, 207, 0, 0},
-	"lchown":      {94, 16, 16, 0, 0},
-	"lchown32":    {0, 198, 198, 0, 0},
-	"fchownat":    {260, 298, 325, 54, 54},
 	"setuid":      {105, 23, 23, 146, 146},
 	"setuid32":    {0, 213, 213, 0, 0},
 	"setgid":      {106, 46, 46, 144, 144},
@@ -59,14 +52,15 @@ const (
 
 // emulation says what a filter does.
 type emulation struct {
-	fakeRoot bool // success for faked
+	fakeRoot bool // success for faked and chownCalls
+	owners   bool // chownCalls go to the supervisor
 	devices  bool // success for the making of devices, which no user namespace allows
 	uname    bool // uname(2) goes to the supervisor
 	bind     bool // bind(2) goes to the supervisor
 }
 
 // notifies reports whether the filter needs a supervisor.
-func (e emulation) notifies() bool { return e.uname || e.bind }
+func (e emulation) notifies() bool { return e.uname || e.bind || e.owners }
 
 func (e emulation) filter() []unix.SockFilter {
 	rules := []seccomp.Rule{
@@ -83,6 +77,13 @@ func (e emulation) filter() []unix.SockFilter {
 			seccomp.Rule{Call: callSocketcall, Action: seccomp.Notify, Where: argument(0, ^uint32(0), sysBind)})
 	}
 	if e.fakeRoot {
+		action := seccomp.Errno(0)
+		if e.owners {
+			action = seccomp.Notify
+		}
+		for _, c := range chownCalls {
+			rules = append(rules, seccomp.Rule{Call: c.numbers, Action: action})
+		}
 		for _, numbers := range faked {
 			rules = append(rules, seccomp.Rule{Call: numbers, Action: seccomp.Errno(0)})
 		}

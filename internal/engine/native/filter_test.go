@@ -22,6 +22,7 @@ func TestFilter(t *testing.T) {
 	root := emulation{fakeRoot: true, devices: true}
 	other := emulation{}
 	asking := emulation{uname: true, bind: true}
+	noting := emulation{fakeRoot: true, devices: true, owners: true}
 	tests := []struct {
 		name     string
 		filter   emulation
@@ -39,6 +40,11 @@ func TestFilter(t *testing.T) {
 		{"chown as another user", other, x86, 92, nil, allow},
 		{"fchownat", root, arm64, 54, nil, success},
 		{"chown32", root, i386, 212, nil, success},
+		{"chown noted", noting, x86, 92, nil, notify},
+		{"lchown noted", noting, arm, 16, nil, notify},
+		{"fchown noted", noting, riscv, 55, nil, notify},
+		{"fchownat noted", noting, i386, 298, nil, notify},
+		{"setuid not noted", noting, x86, 105, nil, success},
 		{"setgroups32", root, arm, 206, nil, success},
 		{"setresuid", root, riscv, 147, nil, success},
 		{"capset", root, i386, 185, nil, success},

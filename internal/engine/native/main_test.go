@@ -40,6 +40,8 @@ func TestMain(m *testing.M) {
 		err = serveProbe(os.Getenv(probeVar))
 	case os.Getenv(unshareVar) != "":
 		status, err = serveUnshare(os.Getenv(unshareVar))
+	case os.Getenv(guestVar) == "chown":
+		serveChown()
 	case os.Getenv(guestVar) != "":
 		serveGuest()
 	default:

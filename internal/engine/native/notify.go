@@ -6,7 +6,6 @@ import (
 	"fmt"
 	"os"
 	"strconv"
-	"strings"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -15,8 +14,9 @@ import (
 )
 
 // An answerer answers the system calls that a guest's filter passes on, as
-// seccomp_unotify(2) describes: uname(2) with another release, and bind(2) to a
-// privileged port with a port that an ordinary user may have.
+// seccomp_unotify(2) describes: uname(2) with another release, bind(2) to a
+// privileged port with a port that an ordinary user may have, and chown(2) and its
+// like with success and a note.
 //
 // None of this protects anything, so it does no harm that a guest can change memory
 // between a look at it and the call.
@@ -24,6 +24,8 @@ type answerer struct {
 	listener int
 	stop     pipe // its reading end becomes readable when the session has ended
 	uts      unix.Utsname
+	owners   *owners
+	uid      int // of this process
 }
 
 // notification is struct seccomp_notif with struct seccomp_data in it.
@@ -55,7 +57,7 @@ func newChannel() (channel pipe, err error) {
 }
 
 // newAnswerer takes the listener that a started guest has sent.
-func newAnswerer(s engine.Spec, channel pipe) (*answerer, error) {
+func newAnswerer(s engine.Spec, o *owners, channel pipe) (*answerer, error) {
 	buf := make([]byte, unix.CmsgSpace(4))
 	_, n, _, _, err := unix.Recvmsg(channel[0], make([]byte, 1), buf, unix.MSG_CMSG_CLOEXEC|unix.MSG_DONTWAIT)
 	if err != nil {
@@ -69,11 +71,14 @@ func newAnswerer(s engine.Spec, channel pipe) (*answerer, error) {
 	if err != nil || len(fds) != 1 {
 		return nil, errors.New("receive the guest's listener: it did not come along")
 	}
-	a := &answerer{listener: fds[0]}
+	a := &answerer{listener: fds[0], owners: o, uid: os.Geteuid()}
 	if err := unix.Pipe2(a.stop[:], unix.O_CLOEXEC); err != nil {
 		unix.Close(a.listener)
 		return nil, fmt.Errorf("make a pipe: %w", err)
 	}
+	// Who asks and who answers take turns: the kernel may spare itself waking another
+	// CPU, since Linux 6.6.
+	_, _, _ = unix.Syscall(unix.SYS_IOCTL, uintptr(a.listener), unix.SECCOMP_IOCTL_NOTIF_SET_FLAGS, unix.SECCOMP_USER_NOTIF_FD_SYNC_WAKE_UP)
 	_ = unix.Uname(&a.uts) // cannot fail with a valid pointer
 	setField(&a.uts.Release, s.KernelRelease)
 	setField(&a.uts.Nodename, s.Hostname)
@@ -146,6 +151,9 @@ func (a *answerer) answer(n *notification) response {
 		}
 	default:
 		err = errContinue
+		if c, ok := chownOf(n.arch, number); ok {
+			err = a.chown(n, c)
+		}
 	}
 	switch {
 	case err == nil:
@@ -205,13 +213,7 @@ func shiftPort(sockaddr []byte) bool {
 
 // guestFile copies a descriptor of the process that a thread belongs to.
 func guestFile(thread, fd int) (int, error) {
-	status, err := os.ReadFile(procPath(thread, "status"))
-	if err != nil {
-		return -1, unix.ESRCH
-	}
-	_, rest, _ := strings.Cut(string(status), "\nTgid:")
-	line, _, _ := strings.Cut(rest, "\n")
-	pid, err := strconv.Atoi(strings.TrimSpace(line))
+	pid, err := strconv.Atoi(statusField(thread, "Tgid"))
 	if err != nil {
 		return -1, unix.ESRCH
 	}

@@ -25,6 +25,7 @@ type Process struct {
 	features features
 	apt      bool    // the rootfs has apt, whose sandbox needs several IDs
 	target   *target // the session to join, if any
+	owners   *owners // nil unless they are followed
 	links    bool    // the rootfs may have links made by proot (see package l2s)
 }
 
@@ -64,6 +65,12 @@ func (p *Process) Run(ctx context.Context, stdio engine.Stdio) (int, error) {
 
 // run starts the family on a thread that belongs to it until its end.
 func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error) {
+	if p.follows() {
+		var err error
+		if p.owners, err = known(p.spec); err != nil {
+			return 0, fmt.Errorf("look up the owners of files: %w", err)
+		}
+	}
 	channel := pipe{-1, -1}
 	if p.emulation().notifies() {
 		var err error
@@ -81,7 +88,7 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error
 		return 0, p.explain(err)
 	}
 	if p.emulation().notifies() {
-		a, err := newAnswerer(p.spec, channel)
+		a, err := newAnswerer(p.spec, p.owners, channel)
 		if err != nil {
 			_ = unix.Kill(pid, unix.SIGKILL)
 			_, _ = wait(pid)
@@ -223,6 +230,7 @@ func (p *Process) emulation() emulation {
 	return emulation{
 		fakeRoot: p.maps.single && p.root(),
 		devices:  p.root() || p.spec.AllIDs, // who is not root may become it
+		owners:   p.follows(),
 		uname:    p.spec.KernelRelease != "",
 		bind:     p.spec.RedirectPorts,
 	}
