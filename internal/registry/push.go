@@ -93,7 +93,7 @@ func Push(ctx context.Context, req PushRequest) (done Pushed, err error) {
 	for _, from := range plan.origins {
 		c.auth.sources = append(c.auth.sources, "repository:"+from+":pull")
 	}
-	p := &pusher{client: c, plan: plan, report: req.Report}
+	p := &pusher{client: c, plan: plan, cache: req.Cache, report: req.Report}
 	if err := p.run(ctx); err != nil {
 		var damaged *image.DigestError
 		if errors.As(err, &damaged) { // in our cache: the registry has no part in it
@@ -109,6 +109,7 @@ func Push(ctx context.Context, req PushRequest) (done Pushed, err error) {
 type pusher struct {
 	client *client
 	plan   *pushPlan
+	cache  *image.Cache
 	report report.Reporter
 
 	mu   sync.Mutex
@@ -162,7 +163,7 @@ func (p *pusher) blob(ctx context.Context, b pushBlob) error {
 	if err != nil {
 		return err
 	}
-	u := &upload{client: p.client, blob: b, origins: p.plan.origins, report: p.report}
+	u := &upload{client: p.client, blob: b, origins: p.plan.origins, cache: p.cache, report: p.report}
 	if !there {
 		if err := u.run(ctx); err != nil {
 			return err

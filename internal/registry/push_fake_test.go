@@ -30,6 +30,7 @@ type sink struct {
 	sessions map[string]*bytes.Buffer
 	count    int
 	requests []string // "PATCH blobs/uploads/1 0-99"
+	docker   bool     // locations are those of Docker's registry
 	spoil    func(w http.ResponseWriter, r *http.Request, path string) bool
 }
 
@@ -103,7 +104,11 @@ func (s *sink) open(w http.ResponseWriter, r *http.Request) {
 
 func (s *sink) place(w http.ResponseWriter, id string) {
 	n := s.sessions[id].Len()
-	w.Header().Set("Location", fmt.Sprintf("/v2/%s/blobs/uploads/%s?state=a%%2Fb&n=%d", repo, id, n))
+	location := fmt.Sprintf("/v2/%s/blobs/uploads/%s?state=a%%2Fb&n=%d", repo, id, n)
+	if s.docker {
+		location += "&_state=x"
+	}
+	w.Header().Set("Location", location)
 	w.Header().Set("Range", fmt.Sprintf("0-%d", max(0, n-1)))
 }
 
@@ -122,7 +127,8 @@ func (s *sink) session(w http.ResponseWriter, r *http.Request, id string) {
 		w.WriteHeader(http.StatusNoContent)
 	case http.MethodPatch:
 		var first int
-		if _, err := fmt.Sscanf(r.Header.Get("Content-Range"), "%d-", &first); err != nil || first != buf.Len() {
+		_, err := fmt.Sscanf(r.Header.Get("Content-Range"), "%d-", &first)
+		if streamed := r.Header.Get("Content-Range") == ""; err != nil && !streamed || first != buf.Len() {
 			s.place(w, id)
 			w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
 			return

@@ -14,10 +14,7 @@ import (
 	"testing"
 
 	"github.com/google/go-containerregistry/pkg/name"
-	"github.com/google/go-containerregistry/pkg/v1/mutate"
-	"github.com/google/go-containerregistry/pkg/v1/random"
 	"github.com/google/go-containerregistry/pkg/v1/remote"
-	"github.com/google/go-containerregistry/pkg/v1/types"
 	"github.com/opencontainers/go-digest"
 
 	"proot-distro/internal/host"
@@ -159,46 +156,6 @@ func TestRealMirror(t *testing.T) {
 	}
 	if got := rawManifest(t, to+"/other:x"); !bytes.Equal(got, original) {
 		t.Error("the manifest differs")
-	}
-}
-
-// TestRealBrokenUpload: a large layer, and connections that break.
-func TestRealBrokenUpload(t *testing.T) {
-	addr := serve(t, false)
-	img, err := random.Image(24<<20, 1)
-	if err != nil {
-		t.Fatal(err)
-	}
-	config, err := img.ConfigFile()
-	if err != nil {
-		t.Fatal(err)
-	}
-	config.OS, config.Architecture = "linux", "amd64"
-	if img, err = mutate.ConfigFile(img, config); err != nil {
-		t.Fatal(err)
-	}
-	put(t, addr, "big", func(ref name.Reference) error {
-		return remote.Write(ref, mutate.MediaType(img, types.DockerManifestSchema2))
-	})
-	src := addr + "/team/app:big"
-	pulled := request(t, src, platform.X86_64, host.Dirs{Cache: t.TempDir()})
-	if _, err := pull(pulled); err != nil {
-		t.Fatal(err)
-	}
-	to := serve(t, false)
-	req, w := tagged(t, pulled.Cache, src, to+"/broken", platform.X86_64)
-	w.breakAt, w.breaks = 5<<20, 3
-	if _, err := registry.Push(context.Background(), req); err != nil {
-		t.Fatalf("%v after %q", err, w.lines)
-	}
-	if w.breaks != 0 {
-		t.Error("nothing was broken")
-	}
-	if got := rawManifest(t, to+"/broken"); !bytes.Equal(got, rawManifest(t, src)) {
-		t.Error("the manifest differs")
-	}
-	if _, err := pull(request(t, to+"/broken", platform.X86_64, host.Dirs{Cache: t.TempDir()})); err != nil {
-		t.Error(err)
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 	"strconv"
 	"time"
 
+	"proot-distro/internal/image"
 	"proot-distro/internal/report"
 )
 
@@ -17,27 +18,42 @@ import (
 const (
 	// wholeBlob is the size up to which a blob goes in one PUT: nothing is worth resuming there.
 	wholeBlob = 4 << 20
-	// smallChunk is what is sent at a time once a registry has lost a longer chunk.
-	smallChunk = 16 << 20
+	// smallChunk is what is sent at a time once a registry has lost something longer. GitHub's takes
+	// no more.
+	smallChunk = 4 << 20
+	// firstChunk is the first one of an upload whose chunks are paced, maxChunk the longest.
+	firstChunk, maxChunk = 1 << 20, 256 << 20
+	// chunkTime is how long a paced chunk shall be on its way.
+	chunkTime = time.Second
+	// linger is how long an interrupted push waits for a paced chunk.
+	linger = 2 * chunkTime
 )
 
 // upload sends one blob (OCI distribution spec, "Pushing blobs"): POST opens a session, PATCH sends
-// all the rest in one chunk, PUT closes it. When the connection breaks, the registry is asked how
-// much it has, and the next PATCH goes on there. A registry that wants no chunks gets the blob in
-// one PUT.
+// bytes, PUT closes it. One PATCH carries all of them, as other programs do it, without a range. When
+// the connection breaks, the registry is asked how much it has, and the next PATCH goes on
+// there; so does a later push. A registry that wants no chunks gets the blob in one PUT.
+//
+// Docker's registry (before version 3) loses a session whose PATCH breaks off. It gets paced chunks,
+// between which a push can be interrupted and a proxy that collects requests can fail.
 type upload struct {
 	client  *client
 	blob    pushBlob
 	origins []string // repositories that were not asked yet
 	report  report.Reporter
-	mounted string // the one that had the blob
+	cache   *image.Cache
+	note    *image.Upload // for a later push
+	mounted string        // the one that had the blob
 
 	location string // of the session; empty before the first and after a lost one
 	at       int64  // bytes that the session has
 	best     int64  // the most that any session had
 	unsure   bool   // at must be asked for
+	recalled bool   // the session is that of an earlier push
 	again    bool   // not the first session
-	chunk    int64  // longest PATCH; 0: no limit
+	chunk    int64  // longest PATCH; 0: all the rest
+	paced    bool   // chunk follows the speed of the connection
+	refused  int    // ranges
 	least    int64  // shortest PATCH that the registry takes, but for the last
 	whole    bool   // one PUT with all bytes
 
@@ -49,27 +65,35 @@ func (u *upload) size() int64 { return u.blob.Descriptor().Size }
 // run goes on until the registry has the blob. Only failures in a row without progress count.
 func (u *upload) run(ctx context.Context) error {
 	u.source.blob = u.blob
-	u.whole = u.size() <= wholeBlob
+	if u.whole = u.size() <= wholeBlob; !u.whole {
+		u.recall()
+		defer u.note.Close()
+	}
 	defer u.source.close()
 	for failures := 0; ; {
 		best := u.best
 		err := u.attempt(ctx)
 		if err == nil {
+			u.note.Forget()
 			return nil
 		}
 		if u.source.err != nil {
 			return u.source.err
 		}
 		if ctx.Err() != nil {
-			u.abandon(ctx)
+			u.leave(ctx)
 			return context.Cause(ctx)
 		}
 		again, asked := u.judge(err)
 		if u.best > best {
 			failures = 0
 		}
-		if failures++; !again || failures >= u.client.pace.tries {
+		if failures++; !again {
 			u.abandon(ctx)
+			return err
+		}
+		if failures >= u.client.pace.tries {
+			u.leave(ctx)
 			return err
 		}
 		if err := u.client.pace.wait(ctx, failures, asked); err != nil {
@@ -91,10 +115,14 @@ func (u *upload) attempt(ctx context.Context) error {
 		}
 	}
 	for !u.whole && u.at < u.size() {
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
 		if err := u.patch(ctx); err != nil {
 			u.unsure = true
 			return err
 		}
+		u.remember()
 	}
 	if err := u.finish(ctx); err != nil {
 		u.unsure = true
@@ -133,7 +161,24 @@ func (u *upload) begin(ctx context.Context) (done bool, err error) {
 	if least, err := strconv.ParseInt(resp.Header.Get("OCI-Chunk-Min-Length"), 10, 64); err == nil {
 		u.least = least
 	}
-	return false, u.follow(resp)
+	if err := u.follow(resp); err != nil {
+		return false, err
+	}
+	u.opened()
+	return false, nil
+}
+
+// opened begins with a session.
+func (u *upload) opened() {
+	u.choosePace()
+	u.remember()
+}
+
+// choosePace finds out whether this is Docker's registry, or one made of it.
+func (u *upload) choosePace() {
+	if address, err := url.Parse(u.location); err == nil && address.Query().Has("_state") {
+		u.paced, u.chunk = true, firstChunk
+	}
 }
 
 // mount asks for the blob of another repository. A registry that does not want to opens a
@@ -157,24 +202,55 @@ func (u *upload) mount(ctx context.Context, from string) error {
 	u.at = 0
 	if len(u.origins) > 0 {
 		u.abandon(ctx)
+	} else {
+		u.opened()
 	}
 	return nil
 }
 
 // patch sends the next chunk.
 func (u *upload) patch(ctx context.Context) error {
-	n := u.size() - u.at
-	if u.chunk > 0 {
-		n = min(n, max(u.chunk, u.least))
+	n, header := u.size()-u.at, http.Header{}
+	if u.chunk > 0 || u.at > 0 {
+		if u.chunk > 0 {
+			n = min(n, max(u.chunk, u.least))
+		}
+		header.Set("Content-Range", fmt.Sprintf("%d-%d", u.at, u.at+n-1))
 	}
-	header := http.Header{"Content-Range": {fmt.Sprintf("%d-%d", u.at, u.at+n-1)}}
+	if u.paced {
+		var stop func()
+		ctx, stop = lingering(ctx)
+		defer stop()
+	}
+	start := time.Now()
 	resp, err := u.send(ctx, http.MethodPatch, u.location, header, n, http.StatusAccepted, http.StatusNoContent, http.StatusCreated)
 	if err != nil {
 		return err
 	}
 	drain(resp)
 	u.advance(u.at + n)
+	u.refused = 0
+	if u.paced {
+		speed := float64(n) / max(time.Since(start), time.Millisecond).Seconds()
+		u.chunk = min(max(int64(speed*chunkTime.Seconds()), firstChunk), maxChunk)
+	}
 	return u.follow(resp)
+}
+
+// lingering gives a context that ends a moment later.
+func lingering(parent context.Context) (ctx context.Context, stop func()) {
+	ctx, cancel := context.WithCancelCause(context.WithoutCancel(parent))
+	unwatch := context.AfterFunc(parent, func() {
+		select {
+		case <-ctx.Done():
+		case <-time.After(linger):
+			cancel(context.Cause(parent))
+		}
+	})
+	return ctx, func() {
+		unwatch()
+		cancel(nil)
+	}
 }
 
 // finish closes the session.
@@ -232,96 +308,6 @@ func (u *upload) send(ctx context.Context, method, address string, header http.H
 	return resp, err
 }
 
-// resume asks how much of the blob the session has. A session that is gone leaves location empty.
-func (u *upload) resume(ctx context.Context) error {
-	u.unsure = false
-	if u.whole {
-		u.abandon(ctx)
-	}
-	if u.location == "" {
-		return nil
-	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.location, nil)
-	if err != nil {
-		return faultf(Protocol, "bad address: %w", err)
-	}
-	resp, err := u.client.do(req, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
-	if status := new(statusError); errors.As(err, &status) && status.code < 500 &&
-		status.code != http.StatusUnauthorized && status.code != http.StatusTooManyRequests {
-		u.lost()
-		return nil
-	} else if err != nil {
-		u.unsure = true
-		return err
-	}
-	drain(resp)
-	had := u.at
-	u.advance(sessionHas(resp))
-	if u.at > u.size() {
-		u.lost()
-		return nil
-	}
-	if u.at <= had { // nothing of a broken chunk was kept
-		u.chunk = smallChunk
-	}
-	return u.follow(resp)
-}
-
-// sessionHas reads "Range: 0-N". Some registries say 0-0 of an empty session, so that a
-// single byte counts as none.
-func sessionHas(resp *http.Response) int64 {
-	var first, last int64
-	n, _ := fmt.Sscanf(resp.Header.Get("Range"), "%d-%d", &first, &last)
-	if n != 2 || first != 0 || last <= 0 {
-		return 0
-	}
-	return last + 1
-}
-
-func (u *upload) lost() {
-	u.location, u.at, u.chunk = "", 0, smallChunk
-}
-
-func (u *upload) advance(at int64) {
-	u.at, u.best = at, max(u.best, at)
-}
-
-// follow takes the session's address, which every answer may change.
-func (u *upload) follow(resp *http.Response) error {
-	said := resp.Header.Get("Location")
-	if said == "" && resp.Request.Method != http.MethodPost {
-		return nil
-	}
-	next, err := resp.Request.URL.Parse(said)
-	if err != nil || said == "" || next.Host == "" {
-		return faultf(Protocol, "it names no address for the upload, but %q", said)
-	}
-	if next.Host == u.client.host && !u.client.auth.plain {
-		next.Scheme = "https" // proxies let registries believe that they speak plain http
-	}
-	if next.Scheme != "https" && (next.Scheme != "http" || !u.client.auth.plain) {
-		return faultf(TLS, "it wants the upload to go unencrypted to %s", next.Host)
-	}
-	u.location = next.String()
-	return nil
-}
-
-// abandon closes a session that is of no use, if the registry listens.
-func (u *upload) abandon(ctx context.Context) {
-	if u.location == "" {
-		return
-	}
-	const patience = 2 * time.Second
-	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
-	defer cancel()
-	if req, err := http.NewRequestWithContext(ctx, http.MethodDelete, u.location, nil); err == nil {
-		if resp, err := u.client.do(req, http.StatusNoContent, http.StatusOK, http.StatusAccepted); err == nil {
-			drain(resp)
-		}
-	}
-	u.location = ""
-}
-
 // judge reports whether another attempt may help, and changes the way of travel where the
 // registry does not like it.
 func (u *upload) judge(err error) (again bool, asked time.Duration) {
@@ -332,9 +318,15 @@ func (u *upload) judge(err error) (again bool, asked time.Duration) {
 	switch code := status.code; {
 	case code == http.StatusUnauthorized:
 		return true, 0 // the token has expired; the next request can be sent twice, and renews it
-	case code == http.StatusNotFound, code == http.StatusRequestedRangeNotSatisfiable,
-		slices.Contains(status.codes, "BLOB_UPLOAD_INVALID"), slices.Contains(status.codes, "BLOB_UPLOAD_UNKNOWN"),
-		slices.Contains(status.codes, "DIGEST_INVALID"):
+	case code == http.StatusRequestedRangeNotSatisfiable:
+		u.refused++
+		u.whole = u.whole || u.refused > 1
+		return true, 0
+	case slices.Contains(status.codes, "DIGEST_INVALID"):
+		u.lost() // whatever it has, it is of no use
+		return true, 0
+	case code == http.StatusNotFound,
+		slices.Contains(status.codes, "BLOB_UPLOAD_INVALID"), slices.Contains(status.codes, "BLOB_UPLOAD_UNKNOWN"):
 		return true, 0
 	case code == http.StatusRequestEntityTooLarge && !u.whole && u.chunk == 0:
 		u.chunk = smallChunk
