@@ -10,6 +10,7 @@ import (
 	"proot-distro/internal/container"
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/engine/native"
+	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/image"
 	"proot-distro/internal/install"
@@ -20,6 +21,14 @@ import (
 
 // present says why the command failed, and what to do about it.
 func (a *App) present(err error) {
+	a.presentEach(err)
+	if errors.Is(err, native.ErrUnavailable) || errors.Is(err, proot.ErrUnusable) || errors.As(err, new(*proot.NotFoundError)) {
+		a.UI.Message(fmt.Sprintf("'%s doctor' says what works on this machine, and why not.", a.Program))
+	}
+}
+
+// presentEach gives each of several errors its own sentence.
+func (a *App) presentEach(err error) {
 	var (
 		usage *usageError
 		many  failures
@@ -28,7 +37,7 @@ func (a *App) present(err error) {
 	case passesThrough(err):
 	case errors.As(err, &many):
 		for _, one := range many {
-			a.present(one)
+			a.presentEach(one)
 		}
 	case errors.Is(err, errAborted):
 		a.UI.Message("Aborted by user")
