@@ -5,6 +5,7 @@ import (
 	"encoding/json"
 	"errors"
 	"fmt"
+	"math"
 	"os"
 	"path/filepath"
 
@@ -133,6 +134,9 @@ func printReportJSON(a *App, r doctor.Report) error {
 func printReport(a *App, r doctor.Report) {
 	const column = 10 // behind the longest status
 	h := &helpText{app: a, width: a.helpWidth()}
+	if a.UI.Width() == 0 {
+		h.width = math.MaxInt // a line each, for grep
+	}
 	h.wrap("proot-distro "+r.Version, 0, 0)
 	section := ""
 	for _, f := range r.Findings {
@@ -158,9 +162,4 @@ func printAppArmorProfile(a *App) error {
 	}
 	a.UI.Print(doctor.AppArmorProfile(a.Program, self))
 	return nil
-}
-
-// doctorHint points out the command that knows more.
-func (a *App) doctorHint() string {
-	return fmt.Sprintf("'%s doctor' says what works on this machine, and why not.", a.Program)
 }
