@@ -14,7 +14,7 @@ import (
 	"proot-distro/internal/flock"
 )
 
-const writeSize = 256 << 10 // tar writes headers and paddings one by one
+const writeSize = 128 << 10 // tar writes headers and paddings one by one
 
 func newBuffer(w io.Writer) *bufio.Writer { return bufio.NewWriterSize(w, writeSize) }
 

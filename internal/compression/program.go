@@ -6,11 +6,14 @@ import (
 	"errors"
 	"fmt"
 	"io"
+	"os"
 	"os/exec"
 	"path/filepath"
 	"runtime"
 	"strings"
 	"syscall"
+
+	"golang.org/x/sys/unix"
 )
 
 // programs that compress better or faster than what we can do ourselves, most wanted
@@ -24,8 +27,11 @@ var programs = []struct {
 	{Bzip2, "bzip2", []string{"-c"}},
 	{XZ, "xz", []string{"-q", "-c", "-T0", "--memlimit-compress=512MiB", "--format=xz"}}, // as many threads as that allows
 	{LZMA, "xz", []string{"-q", "-c", "--format=lzma"}},
-	{Zstd, "zstd", []string{"-q", "-c", "-T0"}},
+	{Zstd, "zstd", []string{"-q", "-c", fmt.Sprintf("-T%d", min(runtime.NumCPU(), maxZstdThreads))}},
 }
+
+// maxZstdThreads keep up with whoever reads the files; each takes some 10 MiB.
+const maxZstdThreads = 4
 
 // findProgram gives the path of a program for a format; it is empty when there is
 // none. The xz of busybox and toybox cannot compress, and their others are slow. Android counts
@@ -54,7 +60,7 @@ func findProgram(f Format) (path string, args []string) {
 type program struct {
 	cmd    *exec.Cmd
 	stdin  io.WriteCloser
-	sink   sink
+	sink   sink // between the program and what is no file
 	stderr complaint
 	ended  bool
 	err    error // once it has ended
@@ -62,15 +68,31 @@ type program struct {
 
 func startProgram(ctx context.Context, w io.Writer, path string, args []string) (*program, error) {
 	p := &program{cmd: exec.CommandContext(ctx, path, args...), sink: sink{w: w}}
+	p.cmd.Env = append(os.Environ(), "LC_ALL=C") // writeErrors are looked for in what it says
 	p.cmd.Stdout, p.cmd.Stderr = &p.sink, &p.stderr
+	if f, ok := w.(*os.File); ok {
+		p.cmd.Stdout = f // which saves two copies of everything
+	}
 	var err error
 	if p.stdin, err = p.cmd.StdinPipe(); err != nil {
 		return nil, err
 	}
+	widen(p.stdin)
 	if err := p.cmd.Start(); err != nil {
 		return nil, fmt.Errorf("start %s: %w", filepath.Base(path), err)
 	}
 	return p, nil
+}
+
+// widen makes a pipe hold more, so that neither side has to wake the other up for every 64 KiB. Much more
+// would not fit the CPU's cache.
+func widen(pipe io.Writer) {
+	const size = 512 << 10
+	if c, ok := pipe.(syscall.Conn); ok {
+		if raw, err := c.SyscallConn(); err == nil {
+			_ = raw.Control(func(fd uintptr) { _, _ = unix.FcntlInt(fd, unix.F_SETPIPE_SZ, size) })
+		}
+	}
 }
 
 func (p *program) Write(data []byte) (int, error) {
@@ -104,12 +126,30 @@ func (p *program) end() error {
 	switch {
 	case p.sink.err != nil:
 		p.err = p.sink.err
-	case p.err != nil && len(p.stderr.text) > 0:
-		p.err = fmt.Errorf("compress with %s: %s", name, bytes.TrimSpace(p.stderr.text))
 	case p.err != nil:
-		p.err = fmt.Errorf("compress with %s: %w", name, p.err)
+		p.err = fmt.Errorf("compress with %s: %w", name, p.reason(p.err))
 	}
 	return p.err
+}
+
+// writeErrors are what may keep a program from writing a file, and what callers want to know.
+var writeErrors = []syscall.Errno{syscall.ENOSPC, syscall.EDQUOT, syscall.EFBIG, syscall.EIO, syscall.EPIPE}
+
+// reason is why a program ended: what it said of its output, else whatever it said, else how it ended.
+func (p *program) reason(end error) error {
+	said := bytes.TrimSpace(p.stderr.text)
+	for _, e := range writeErrors {
+		if bytes.Contains(bytes.ToLower(said), []byte(e.Error())) {
+			return e
+		}
+	}
+	if status, ok := p.cmd.ProcessState.Sys().(syscall.WaitStatus); ok && status.Signaled() && status.Signal() == syscall.SIGPIPE {
+		return syscall.EPIPE
+	}
+	if len(said) > 0 {
+		return errors.New(string(said))
+	}
+	return end
 }
 
 // sink remembers the first error of a writer.

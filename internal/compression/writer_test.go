@@ -10,6 +10,7 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 )
@@ -145,6 +146,36 @@ func TestWriterFails(t *testing.T) {
 			}
 			if !errors.Is(err, errFull) {
 				t.Errorf("%v (alone %v): %v", f, alone, err)
+			}
+		}
+	}
+}
+
+// A program writes a file itself. Why it cannot is known all the same.
+func TestWriterFailsOnFile(t *testing.T) {
+	full, err := os.OpenFile("/dev/full", os.O_WRONLY, 0)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer full.Close()
+	r, closed, err := os.Pipe()
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer closed.Close()
+	r.Close()
+	data := mixed(3 << 19)
+	for _, f := range []Format{Gzip, Bzip2, XZ, LZMA, Zstd} {
+		for out, want := range map[*os.File]error{full: syscall.ENOSPC, closed: syscall.EPIPE} {
+			w, err := NewWriter(out, f)
+			if err == nil {
+				_, err = io.Copy(w, bytes.NewReader(data))
+				if closeErr := w.Close(); err == nil {
+					err = closeErr
+				}
+			}
+			if !errors.Is(err, want) {
+				t.Errorf("%v: %v, not %v", f, err, want)
 			}
 		}
 	}

@@ -180,7 +180,7 @@ func (a *archiver) archiveFile(c change, hdr *tar.Header) error {
 		return err
 	}
 	hdr.Typeflag, hdr.Size = tar.TypeReg, info.Size()
-	hdr.PAXRecords = paxXattrs(xattrs(openPath(f.Fd())))
+	hdr.PAXRecords = paxXattrs(fileXattrs(f))
 	if err := a.tar.WriteHeader(hdr); err != nil {
 		return fmt.Errorf("write archive: %w", err)
 	}

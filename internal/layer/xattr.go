@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"hash/fnv"
+	"os"
 	"slices"
 	"strconv"
 	"strings"
@@ -28,12 +29,26 @@ func isPacked(attr string) bool {
 // xattrs reads the extended attributes that belong into a layer, by a path that leads to
 // nothing else, such as one in /proc/self/fd. Where there are none, or cannot be any, it gives nil.
 func xattrs(path string) map[string]string {
-	size, err := unix.Listxattr(path, nil)
+	return readXattrs(
+		func(list []byte) (int, error) { return unix.Listxattr(path, list) },
+		func(attr string, value []byte) (int, error) { return unix.Getxattr(path, attr, value) })
+}
+
+// fileXattrs is xattrs of an open file, and faster.
+func fileXattrs(f *os.File) map[string]string {
+	fd := int(f.Fd())
+	return readXattrs(
+		func(list []byte) (int, error) { return unix.Flistxattr(fd, list) },
+		func(attr string, value []byte) (int, error) { return unix.Fgetxattr(fd, attr, value) })
+}
+
+func readXattrs(listxattr func([]byte) (int, error), getxattr func(string, []byte) (int, error)) map[string]string {
+	size, err := listxattr(nil)
 	if err != nil || size <= 0 || size > maxXattrList {
 		return nil
 	}
 	list := make([]byte, size)
-	size, err = unix.Listxattr(path, list)
+	size, err = listxattr(list)
 	if err != nil {
 		return nil
 	}
@@ -44,7 +59,7 @@ func xattrs(path string) map[string]string {
 			continue
 		}
 		value := make([]byte, maxXattrList) // XATTR_SIZE_MAX
-		n, err := unix.Getxattr(path, attr, value)
+		n, err := getxattr(attr, value)
 		if err != nil {
 			continue
 		}
