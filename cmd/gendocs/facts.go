@@ -3,7 +3,7 @@ package main
 // environment and files are the parts of the manual that no command owns.
 var environment = [][2]string{
 	{"PD_DOCKER_AUTH", "Credentials for registries, as USER:PASSWORD or USER:TOKEN. Without it, ~/.docker/config.json and its credential helpers are asked."},
-	{"PD_ENGINE", "What runs containers where --engine does not say: proot (the default), native (namespaces of the kernel) or auto (native where it works, else proot)."},
+	{"PD_ENGINE", "What runs containers where --engine does not say: native (namespaces of the kernel), proot, or auto (the default: native where it works, else proot)."},
 	{"PD_PROOT_BIN", "The proot program to use instead of the one in PATH."},
 	{"PD_FORCE_NO_COLORS, NO_COLOR", "Set to turn colours off."},
 	{"COLUMNS", "Width of help text when the output is not a terminal."},

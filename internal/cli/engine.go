@@ -11,14 +11,13 @@ import (
 )
 
 // What --engine and PD_ENGINE may say. Auto is native where that works and can do
-// all that was asked for, else proot.
+// all that was asked for, else proot; on Termux it is proot.
 const (
 	engineAuto   = "auto"
 	engineNative = "native"
 	engineProot  = "proot"
 
-	defaultEngine = engineProot
-	engineEnv     = "PD_ENGINE"
+	engineEnv = "PD_ENGINE"
 )
 
 // engineWish is the engine that the person wants; wish is the option's value.
@@ -29,7 +28,7 @@ func (a *App) engineWish(wish string) (string, error) {
 	}
 	switch wish {
 	case "":
-		return defaultEngine, nil
+		return engineAuto, nil
 	case engineNative:
 		if a.Termux() {
 			return "", &usageError{text: source + ": Android does not let apps make namespaces; proot is the only engine there"}

@@ -2,15 +2,9 @@ package stories
 
 import (
 	"errors"
-	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
-	"runtime"
-	"strconv"
 	"strings"
-	"syscall"
-	"unsafe"
 
 	"github.com/rogpeppe/go-internal/testscript"
 	"golang.org/x/sys/unix"
@@ -51,41 +45,7 @@ func cmdPhone(ts *testscript.TestScript, neg bool, args []string) {
 //
 //	android CODE PROGRAM [ARG...]
 func cmdAndroid(ts *testscript.TestScript, neg bool, args []string) {
-	if neg || len(args) < 2 {
-		ts.Fatalf("usage: android CODE PROGRAM [ARG...]")
-	}
-	self, err := os.Executable()
-	ts.Check(err)
-	ts.Setenv(envAndroid, "1")
-	code := run(ts, self, args[1:]...)
-	ts.Setenv(envAndroid, "")
-	if strconv.Itoa(code) != args[0] {
-		ts.Fatalf("exit code %d, not %s", code, args[0])
-	}
-}
-
-// envAndroid makes this test binary a program that becomes another one under Android's policy.
-const envAndroid = "PD_STORIES_ANDROID"
-
-// becomeAndroid gives the rest of this process to a program.
-func becomeAndroid(args []string) error {
-	program, err := exec.LookPath(args[0])
-	if err != nil {
-		return err
-	}
-	if err := os.Unsetenv(envAndroid); err != nil {
-		return err
-	}
-	runtime.LockOSThread()
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	filter := androidFilter()
-	prog := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	if _, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&prog))); errno != 0 {
-		return errno
-	}
-	return fmt.Errorf("run %s: %w", program, syscall.Exec(program, args, os.Environ()))
+	runFiltered(ts, "android", neg, args)
 }
 
 // Android's policy is a list of allowed calls: bionic's libc/SYSCALLS.TXT, to which

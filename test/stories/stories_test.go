@@ -40,8 +40,8 @@ const (
 const ordinaryUser = 65534
 
 func TestMain(m *testing.M) {
-	if os.Getenv(envAndroid) != "" {
-		fmt.Fprintln(os.Stderr, becomeAndroid(os.Args[1:]))
+	if name := os.Getenv(envFilter); name != "" {
+		fmt.Fprintln(os.Stderr, becomeFiltered(filters[name](), os.Args[1:]))
 		os.Exit(99)
 	}
 	flag.Parse()
@@ -178,6 +178,7 @@ func params(dir string) testscript.Params {
 		},
 		Cmds: map[string]func(ts *testscript.TestScript, neg bool, args []string){
 			"android":      cmdAndroid,
+			"denied":       cmdDenied,
 			"exits":        cmdExits,
 			"hub":          cmdHub,
 			"phone":        cmdPhone,
