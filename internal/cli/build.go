@@ -74,7 +74,7 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 	f.StringSliceVar(&o.platforms, "platform", nil, "build for `PLATFORM`, as in linux/amd64,linux/arm64 (default: this machine's)")
 	a.archFlag(cmd, &o.arch, "build for CPU architecture `ARCH`; the same as --platform")
 	f.StringVar(&o.target, "target", "", "build stage `STAGE` instead of the last one")
-	f.StringVar(&o.engine, "engine", "", "run commands with `ENGINE`: native (namespaces of the kernel), proot, or auto (default proot)")
+	f.StringVar(&o.engine, "engine", "", "run commands with `ENGINE`: native (namespaces of the kernel), proot, or auto (default auto)")
 	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
 	f.StringArrayVarP(&o.outputs, "output", "o", nil, "write the image to `FILE` too: .oci.tar, .tar.gz, .tar.xz or .tar.zst (repeatable)")
 	f.StringVar(&o.installAs, "install-as", "", "install the image as container `NAME` afterwards")
