@@ -44,7 +44,7 @@ func (a *App) sessionFlags(cmd *cobra.Command, o *sessionOptions) {
 	f.BoolVarP(&w.RedirectPorts, "redirect-ports", "P", false, "move privileged ports up: 22 becomes 2022, 80 becomes 2080")
 	f.BoolVar(&w.SharedHome, "shared-home", false, "see the host's home directory in place of the user's")
 	f.StringArrayVarP(&w.Binds, "bind", "b", nil, "make the host's `SRC[:DST]` visible in the container (repeatable)")
-	f.StringVar(&o.engine, "engine", "", "run it with `ENGINE`: native (namespaces of the kernel), proot, or auto (default proot)")
+	f.StringVar(&o.engine, "engine", "", "run it with `ENGINE`: native (namespaces of the kernel), proot, or auto (default auto)")
 	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
 	f.StringVar(&w.Kernel, "kernel", "", "let uname -r say `STRING`")
 	f.StringVar(&w.Hostname, "hostname", "", "let the hostname be `STRING`")
