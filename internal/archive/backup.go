@@ -52,7 +52,9 @@ func writeContainer(ctx context.Context, req BackupRequest, w io.Writer) (layer.
 	meter := report.Discard.Begin(report.Task{})
 	defer func() { meter.Done() }()
 	stats, err := layer.Archive(ctx, tree, out, layer.ArchiveOptions{
-		Prefix: req.Container.Name + "/" + rootfsDir,
+		Prefix:  req.Container.Name + "/" + rootfsDir,
+		Owners:  req.Container.AllIDs(),
+		Records: records(req.Container),
 		OnScan: func(_, bytes int64) {
 			meter = req.Report.Begin(report.Task{Label: "Archiving", Total: bytes})
 		},
@@ -70,6 +72,14 @@ func writeContainer(ctx context.Context, req BackupRequest, w io.Writer) (layer.
 		err = buffered.Flush()
 	}
 	return stats, err
+}
+
+// records are what the first entry of a container's root filesystem says about it.
+func records(c *container.Container) map[string]string {
+	if !c.AllIDs() {
+		return nil
+	}
+	return map[string]string{usernsKey: usernsFull}
 }
 
 // complain warns of what should have been archived; devices and the like are left out

@@ -1,6 +1,7 @@
 package archive
 
 import (
+	"archive/tar"
 	"bytes"
 	"context"
 	"errors"
@@ -25,7 +26,21 @@ type RestoreRequest struct {
 	Containers string // host path of the directory of containers
 	Store      *container.Store
 	Report     report.Reporter
+	// Owners says whose files are restored: those that the archive names, nobody's but root's,
+	// or what the archive says about it.
+	Owners Owners
+	// AllIDs says that this process may give files to other owners.
+	AllIDs bool
 }
+
+// Owners are wishes for the owners of restored files.
+type Owners int
+
+const (
+	AsArchived Owners = iota
+	KeepOwners
+	RootOwns
+)
 
 // Restore makes the containers that an archive holds, or none of them, and gives their names.
 // Errors: [ErrNotBackup] and those of the store.
@@ -64,6 +79,7 @@ type draft struct {
 	tree      *rootfs.FS
 	record    limited
 	hasRootfs bool
+	owners    bool
 }
 
 func (r *restore) read(ctx context.Context) error {
@@ -118,6 +134,45 @@ func (d *draft) setRecord() error {
 		return fmt.Errorf("restore container %s: its manifest.json cannot be used: %w", d.new.Name, err)
 	}
 	return d.new.SetRecord(record)
+}
+
+// setOwners decides whose the files of a container are, at the first of them.
+func (r *restore) setOwners(d *draft, hdr *tar.Header) error {
+	if d.hasRootfs {
+		return nil
+	}
+	d.hasRootfs = true
+	d.owners = r.req.Owners == KeepOwners || r.req.Owners == AsArchived && hasOwners(hdr)
+	switch {
+	case !d.owners:
+		return nil
+	case !r.req.AllIDs:
+		return fmt.Errorf("restore container %s: %w", d.new.Name, ErrOwners)
+	}
+	return d.new.SetAllIDs(true)
+}
+
+func hasOwners(hdr *tar.Header) bool { return hdr.PAXRecords[usernsKey] == usernsFull }
+
+// HasOwners looks into a backup whether files of its first container have owners. What cannot be
+// read is for [Restore] to tell.
+func HasOwners(source io.Reader) bool {
+	plain, err := compression.NewReader(source)
+	if err != nil {
+		return false
+	}
+	defer plain.Close()
+	entries := tar.NewReader(plain)
+	for range 10 { // manifest.json, and directories above
+		hdr, err := entries.Next()
+		if err != nil {
+			return false
+		}
+		if at, err := locate(hdr.Name); err != nil || at.container != "" && !at.isRecord {
+			return err == nil && hasOwners(hdr)
+		}
+	}
+	return false
 }
 
 // begin locks the container of this name in the archive and makes its draft.

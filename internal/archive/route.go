@@ -80,7 +80,10 @@ func (r *restore) route(hdr *tar.Header) (to layer.Destination, err error) {
 		d.record.Reset()
 		return layer.Destination{File: &d.record}, nil
 	}
-	d.hasRootfs = true
+	if err := r.setOwners(d, hdr); err != nil {
+		r.refused = err
+		return layer.Destination{}, err
+	}
 	r.req.Report.Detailf("%s", hdr.Name)
 	switch hdr.Typeflag {
 	case tar.TypeLink:
@@ -93,7 +96,7 @@ func (r *restore) route(hdr *tar.Header) (to layer.Destination, err error) {
 		hdr.Linkname = r.reroot(hdr.Linkname, at.container, d.new.Name)
 	}
 	hdr.Name = at.file
-	return layer.Destination{Tree: d.tree}, nil
+	return layer.Destination{Tree: d.tree, Owners: d.owners}, nil
 }
 
 // reroot gives a stand-in of proot's, which archives of the Python program hold as they are, the

@@ -8,6 +8,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"proot-distro/internal/container"
+	"proot-distro/internal/engine/native"
 	"proot-distro/internal/host"
 	"proot-distro/internal/image"
 	"proot-distro/internal/ui"
@@ -26,6 +27,7 @@ type App struct {
 	hostErr        error
 	commands       []*cobra.Command // in the table's order
 	quiet, verbose bool             // the shared options
+	userns         string           // --userns
 	watch          *signalWatch
 	documenting    bool // options for every host are shown
 }
@@ -119,7 +121,7 @@ func Version() string {
 
 // warnRoot says once that the program is not meant for root.
 func (a *App) warnRoot() {
-	if os.Geteuid() == 0 && a.UI.Level() > ui.Quiet {
+	if _, inside := native.Unshared(); os.Geteuid() == 0 && !inside && a.UI.Level() > ui.Quiet {
 		a.UI.Warnf("running as root: a mistake in a container can harm this system; an ordinary user is enough")
 	}
 }

@@ -80,6 +80,11 @@ func (a *App) fillClone(cmd *cobra.Command, old, draft *container.Container) (re
 		return result, err
 	}
 	defer to.Close()
+	if old.AllIDs() {
+		if err := draft.SetAllIDs(true); err != nil {
+			return result, err
+		}
+	}
 	record, err := old.Record()
 	if err == nil {
 		err = draft.SetRecord(record)

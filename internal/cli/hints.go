@@ -126,7 +126,7 @@ func (a *App) hints(err error) []string {
 	case errors.Is(err, syscall.ENOSPC):
 		return []string{fmt.Sprintf("The disk is full: make room; '%s list --image' shows what the cache holds.", a.Program)}
 	}
-	return nil
+	return a.usernsHints(err)
 }
 
 // nameOption is how the running command is told another name, if by an option.

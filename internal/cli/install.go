@@ -41,6 +41,7 @@ func newInstallCommand(a *App) *cobra.Command {
 	f := cmd.Flags()
 	f.StringVarP(&o.name, "name", "n", "", "call the container `NAME` (default: the image's or the file's name)")
 	a.archFlag(cmd, &o.arch, "take the image for CPU architecture `ARCH` (default: this machine's)")
+	a.usernsFlag(cmd, "give files owners, and users IDs of their own, with full: `IDS` is single or full (default single)")
 	f.BoolVar(&o.allowInsecure, "allow-insecure", false, "accept plain http and bad certificates")
 	a.quietFlag(cmd)
 	return cmd
@@ -80,7 +81,7 @@ func (a *App) install(ctx context.Context, req install.Request) (install.Result,
 	if err != nil {
 		return install.Result{}, err
 	}
-	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI, Termux: a.Termux()}
+	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI, Termux: a.Termux(), AllIDs: a.userns == usernsFull}
 	return in.Install(ctx, req)
 }
 

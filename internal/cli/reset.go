@@ -25,6 +25,7 @@ func newResetCommand(a *App) *cobra.Command {
 		RunE:              func(cmd *cobra.Command, args []string) error { return runReset(cmd, a, o, args[0]) },
 	}
 	cmd.Flags().BoolVar(&o.allowInsecure, "allow-insecure", false, "accept plain http and bad certificates")
+	a.usernsFlag(cmd, "give files owners or not: `IDS` is single or full (default: as it was)")
 	a.quietFlag(cmd)
 	return cmd
 }
@@ -42,7 +43,13 @@ func runReset(cmd *cobra.Command, a *App, o resetOptions, name string) error {
 	if err != nil {
 		return err
 	}
-	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI, Termux: a.Termux()}
+	full := a.userns == usernsFull
+	if a.userns == "" {
+		if full, err = store.AllIDs(name); err != nil {
+			return err
+		}
+	}
+	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI, Termux: a.Termux(), AllIDs: full}
 	if _, err = in.Reset(cmd.Context(), install.ResetRequest{
 		Name: name, Arch: h.Arch, Insecure: o.allowInsecure,
 		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},

@@ -9,6 +9,7 @@ import (
 	"github.com/spf13/cobra"
 
 	"proot-distro/internal/archive"
+	"proot-distro/internal/engine/native"
 	"proot-distro/internal/ui"
 )
 
@@ -33,6 +34,7 @@ func newRestoreCommand(a *App) *cobra.Command {
 		},
 	}
 	cmd.Flags().StringVarP(&o.name, "name", "n", "", "call the container `NAME`; for archives with a single one")
+	a.usernsFlag(cmd, "keep owners with full, or make all files yours with single: `IDS` (default: as they were archived)")
 	a.verboseFlags(cmd, "each restored file")
 	return cmd
 }
@@ -52,6 +54,7 @@ func runRestore(cmd *cobra.Command, a *App, o restoreOptions, args []string) err
 	}
 	names, err := archive.Restore(cmd.Context(), archive.RestoreRequest{
 		Source: source, Size: size, Name: o.name, Containers: a.host.Dirs.Containers(), Store: store, Report: a.UI,
+		Owners: a.restoredOwners(), AllIDs: native.HasAllIDs(),
 	})
 	for _, name := range names {
 		a.UI.Infof("Restored container '%s'.", name)

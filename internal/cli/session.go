@@ -45,6 +45,7 @@ func (a *App) sessionFlags(cmd *cobra.Command, o *sessionOptions) {
 	f.BoolVar(&w.SharedHome, "shared-home", false, "see the host's home directory in place of the user's")
 	f.StringArrayVarP(&w.Binds, "bind", "b", nil, "make the host's `SRC[:DST]` visible in the container (repeatable)")
 	f.StringVar(&o.engine, "engine", "", "run it with `ENGINE`: native (namespaces of the kernel), proot, or auto (default auto)")
+	a.usernsFlag(cmd, "let the container have one user ID or many, from now on: `IDS` is single or full")
 	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
 	f.StringVar(&w.Kernel, "kernel", "", "let uname -r say `STRING`")
 	f.StringVar(&w.Hostname, "hostname", "", "let the hostname be `STRING`")
@@ -76,6 +77,9 @@ func (a *App) openContainer(req sessionRequest) (*container.Container, error) {
 	store, err := a.Store()
 	if err != nil {
 		return nil, err
+	}
+	if err := a.recordUserns(store, req); err != nil {
+		return nil, SessionError(err)
 	}
 	return store.Open(req.container, container.Shared, req.verb)
 }

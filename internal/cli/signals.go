@@ -6,6 +6,7 @@ import (
 	"os"
 	"os/signal"
 	"sync"
+	"time"
 
 	"golang.org/x/sys/unix"
 )
@@ -21,6 +22,10 @@ type signalWatch struct {
 	ended   chan struct{}
 }
 
+// sameSignal is the time in which what arrives twice was sent once: to a group of processes and to one of
+// them (timeout(1)), or by the terminal and by a parent that passes signals on ([native.Unshare]).
+const sameSignal = 200 * time.Millisecond
+
 // watchSignals ends the context at the first SIGINT, SIGQUIT, SIGTERM or
 // SIGHUP and the process at the second.
 func (a *App) watchSignals(parent context.Context) (context.Context, func()) {
@@ -35,10 +40,15 @@ func (a *App) watchSignals(parent context.Context) (context.Context, func()) {
 		case <-w.ended:
 			return
 		}
-		select {
-		case <-w.signals:
-			os.Exit(exitAborted) // cleaning up takes too long for this person
-		case <-w.ended:
+		for first := time.Now(); ; {
+			select {
+			case <-w.signals:
+				if time.Since(first) > sameSignal {
+					os.Exit(exitAborted) // cleaning up takes too long for this person
+				}
+			case <-w.ended:
+				return
+			}
 		}
 	}()
 	return ctx, func() {

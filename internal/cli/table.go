@@ -48,7 +48,7 @@ func newRoot(a *App) *cobra.Command {
 		SilenceUsage:      true,
 		CompletionOptions: cobra.CompletionOptions{DisableDefaultCmd: true},
 		RunE:              a.runRoot,
-		PersistentPreRunE: func(cmd *cobra.Command, _ []string) error { return a.before(cmd) },
+		PersistentPreRunE: a.before,
 	}
 	root.SetOut(a.Stdout)
 	root.SetErr(a.Stderr)
@@ -95,7 +95,7 @@ func (a *App) runRoot(cmd *cobra.Command, _ []string) error {
 }
 
 // before runs ahead of every command.
-func (a *App) before(cmd *cobra.Command) error {
+func (a *App) before(cmd *cobra.Command, args []string) error {
 	if err := a.checkFlags(cmd); err != nil {
 		return err
 	}
@@ -104,7 +104,8 @@ func (a *App) before(cmd *cobra.Command) error {
 	if cmd.HasParent() && cmd.Annotations[harmless] == "" {
 		a.warnRoot()
 	}
-	return nil
+	own, _ := splitInner(cmd, args)
+	return a.enterNamespace(cmd, own)
 }
 
 // quietFlag adds --quiet as most commands mean it.

@@ -48,6 +48,9 @@ type Installer struct {
 	Version string // of this program, for servers
 	Report  report.Reporter
 	Termux  bool // this user gets a name in new containers
+	// AllIDs gives files the owners that images and archives name, and records that in
+	// the container; it takes root of a namespace that has these IDs.
+	AllIDs bool
 }
 
 // Install makes the container that req describes.
@@ -96,6 +99,11 @@ func chooseName(req Request) (string, error) {
 // fill puts files, as unpack does it, and a record into the draft. An image that unpack
 // returns is closed by it.
 func (in *Installer) fill(draft *container.Container, unpack func(*rootfs.FS) (*image.Image, error)) (*oci.Record, error) {
+	if in.AllIDs {
+		if err := draft.SetAllIDs(true); err != nil {
+			return nil, err
+		}
+	}
 	tree, err := draft.Rootfs()
 	if err != nil {
 		return nil, err
@@ -207,6 +215,7 @@ func (in *Installer) applyStream(ctx context.Context, tree *rootfs.FS, src io.Re
 		return err
 	}
 	defer plain.Close()
+	o.Owners = in.AllIDs
 	o.OnSkip = func(name, reason string) { in.Report.Detailf("skipped %s: %s", name, reason) }
 	_, err = layer.Apply(ctx, tree, plain, o)
 	if isStreamError(err) {

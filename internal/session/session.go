@@ -68,6 +68,7 @@ type Session struct {
 	host       *host.Host
 	rep        report.Reporter
 	termux     bool // the container is made of Termux's packages
+	allIDs     bool // its files have owners
 
 	arch      platform.Arch
 	image     *v1.Image // nil without a readable manifest.json
@@ -91,7 +92,7 @@ func Open(c *container.Container, h *host.Host, rep report.Reporter) (*Session, 
 	s := &Session{
 		name: c.Name, dir: c.Dir(), rootfsPath: c.RootfsPath(),
 		tree: tree, root: tree.Anchored(l2s.Roots(c.RootfsPath(), "")), own: c.Own,
-		host: h, rep: rep,
+		host: h, rep: rep, allIDs: c.AllIDs(),
 	}
 	record, err := c.Record()
 	s.init(record, err)
@@ -226,6 +227,7 @@ func (s *Session) base(o Options, defaultUser string) (engine.Spec, guest.User, 
 		Container:     s.name,
 		Rootfs:        s.rootfsPath,
 		User:          engine.User{UID: user.UID, GID: user.GID, Groups: user.Groups, Real: s.termux},
+		AllIDs:        s.allIDs,
 		Hostname:      o.Hostname,
 		KernelRelease: o.Kernel,
 		RedirectPorts: o.RedirectPorts,
