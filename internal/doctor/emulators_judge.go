@@ -61,7 +61,7 @@ func (m machine) judgeEmulator(e emulatorFacts) Finding {
 		f.Fix = "The kernel may be built without 32-bit programs (CONFIG_IA32_EMULATION, CONFIG_COMPAT)."
 	case e.err != nil:
 		f.Status, f.Text = Problem, fmt.Sprintf("%s programs do not run %s: %v", e.Arch, how, e.err)
-		f.Fix = "Install that emulator again, or another one with " + lower(m.install(m.emulatorPackage(e)))
+		f.Fix = "Install it again, or another one: " + lower(m.install(m.emulatorPackage(e)))
 	case e.Emulator != "":
 		m.judgeUse(&f, e)
 	}

@@ -6,6 +6,7 @@ import (
 	"encoding/hex"
 	"encoding/json"
 	"fmt"
+	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -32,8 +33,6 @@ type probe struct {
 	KernelRelease bool `json:"kernel_release"`
 	// CanFilter says that escaping calls can be refused by seccomp.
 	CanFilter bool `json:"can_filter"`
-	// failure is why no program ran under it when it was probed.
-	failure string
 	// Warned is set once the user was told of a leak that cannot be closed.
 	Warned bool `json:"warned,omitempty"`
 }
@@ -148,8 +147,7 @@ func run(bin string, cpu platform.Arch, scratch []string) (probe, error) {
 		return probe{}, err
 	}
 	p.Version = parseVersion(version)
-	seen := observe(bin, cpu, scratch)
-	p.Escaping, p.KernelRelease, p.failure = seen.escaping, seen.kernelRelease, seen.failure
+	p.Escaping, p.KernelRelease = observe(bin, cpu, scratch)
 	return p, nil
 }
 
@@ -206,4 +204,19 @@ func scratchPlaces(h *host.Host) []string {
 		places = append([]string{filepath.Join(h.Prefix, "tmp")}, places...)
 	}
 	return places
+}
+
+// scratchDir makes a directory in the first of several places that allows it.
+func scratchDir(places []string) (string, error) {
+	var err error
+	for _, place := range places {
+		var dir string
+		if dir, err = os.MkdirTemp(place, "proot-probe-"); err == nil {
+			return dir, nil
+		}
+	}
+	if err == nil {
+		err = fs.ErrNotExist
+	}
+	return "", err
 }

@@ -2,18 +2,14 @@ package proot
 
 import (
 	"bytes"
-	"cmp"
 	"context"
 	"debug/elf"
 	"encoding/binary"
 	"encoding/hex"
-	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
 	"slices"
-	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -89,7 +85,10 @@ func guestTableOf(a platform.Arch, str func(string) uint64) [][7]uint64 {
 }
 
 // guestELF builds the program.
-func guestELF(a platform.Arch) []byte {
+func guestELF(a platform.Arch) []byte { return callingELF(a, guestTableOf) }
+
+// callingELF builds a program that makes the calls of a table.
+func callingELF(a platform.Arch, tableOf func(platform.Arch, func(string) uint64) [][7]uint64) []byte {
 	code, err := hex.DecodeString(guestCode[a])
 	if err != nil {
 		panic(err) // a constant
@@ -98,12 +97,12 @@ func guestELF(a platform.Arch) []byte {
 	if a == platform.I686 || a == platform.ARM {
 		word, class = 4, elf.ELFCLASS32
 	}
-	rows := len(guestTableOf(a, func(string) uint64 { return 0 })) + 1
+	rows := len(tableOf(a, func(string) uint64 { return 0 })) + 1
 	var table, texts bytes.Buffer
 	put := func(v uint64) {
 		table.Write(binary.LittleEndian.AppendUint64(nil, v)[:word])
 	}
-	calls := guestTableOf(a, func(s string) uint64 {
+	calls := tableOf(a, func(s string) uint64 {
 		at := guestBase + guestTable + rows*7*word + texts.Len()
 		texts.WriteString(s)
 		for texts.WriteByte(0); texts.Len()%8 != 0; {
@@ -155,70 +154,43 @@ func elfHeader(a platform.Arch, class elf.Class, size int) []byte {
 	return b.Bytes()
 }
 
-// An observation is how the guest fared under one proot.
-type observation struct {
-	escaping      []string
-	kernelRelease bool
-	// failure is why the guest ran nowhere, in proot's words; empty when it ran.
-	failure string
-}
-
 // observe runs the guest under proot, in every architecture that cpu runs: proot
 // has a table of system calls for each. Where that is impossible the worst is
 // assumed, since refusing a call does no harm.
-func observe(bin string, cpu platform.Arch, scratch []string) observation {
-	worst := observation{escaping: probedCalls}
-	for _, place := range scratch {
-		dir, err := os.MkdirTemp(place, "proot-probe-")
-		if err != nil {
-			worst.failure = cmp.Or(worst.failure, fmt.Sprintf("make a directory for a trial: %v", err))
-			continue
-		}
-		seen := observeIn(dir, bin, cpu)
-		_ = os.RemoveAll(dir) // what stays is a few kilobytes
-		if seen.failure == "" {
-			return seen
-		}
-		worst.failure = seen.failure // a place may forbid to run programs
+func observe(bin string, cpu platform.Arch, scratch []string) (escaping []string, kernelRelease bool) {
+	dir, err := scratchDir(scratch)
+	if err != nil {
+		return probedCalls, false
 	}
-	return worst
-}
-
-func observeIn(dir, bin string, cpu platform.Arch) (o observation) {
-	o.failure = "it runs no programs of this machine's architecture"
+	defer os.RemoveAll(dir)
+	ran := false
 	for _, a := range platform.All() {
 		if !cpu.Runs(a) {
 			continue
 		}
-		results, said := runGuest(bin, a, dir)
+		results := runGuest(bin, a, dir)
 		if results == nil {
-			if a == cpu && said != "" {
-				o.failure = said
-			}
 			continue // a kernel without the 32-bit ABI
 		}
-		o.failure = ""
+		ran = true
 		for i, name := range probedCalls {
-			if unix.Errno(-results[i]) == unix.ENOENT && !slices.Contains(o.escaping, name) {
-				o.escaping = append(o.escaping, name)
+			if unix.Errno(-results[i]) == unix.ENOENT && !slices.Contains(escaping, name) {
+				escaping = append(escaping, name)
 			}
 		}
 	}
-	if o.failure != "" {
-		return o
+	if !ran {
+		return probedCalls, false
 	}
-	results, _ := runGuest(bin, cpu, dir, "--kernel-release=6.1.0")
-	o.kernelRelease = results != nil && unix.Errno(-results[len(probedCalls)]) != unix.EINVAL
-	return o
+	results := runGuest(bin, cpu, dir, "--kernel-release=6.1.0")
+	return escaping, results != nil && unix.Errno(-results[len(probedCalls)]) != unix.EINVAL
 }
 
-// runGuest runs the guest once, with dir as its root, and gives what its calls returned,
-// or else what proot said.
-func runGuest(bin string, a platform.Arch, dir string, options ...string) (results []int64, said string) {
-	err := errors.Join(os.WriteFile(filepath.Join(dir, guestProgram), guestELF(a), 0o755),
-		os.WriteFile(filepath.Join(dir, guestMarker), nil, 0o644))
-	if err != nil {
-		return nil, err.Error()
+// runGuest runs the guest once, with dir as its root, and gives what its calls returned.
+func runGuest(bin string, a platform.Arch, dir string, options ...string) []int64 {
+	if os.WriteFile(filepath.Join(dir, guestProgram), guestELF(a), 0o755) != nil ||
+		os.WriteFile(filepath.Join(dir, guestMarker), nil, 0o644) != nil {
+		return nil
 	}
 	defer os.Remove(filepath.Join(dir, guestProgram))
 	defer os.Remove(filepath.Join(dir, guestRenamed))
@@ -228,14 +200,8 @@ func runGuest(bin string, a platform.Arch, dir string, options ...string) (resul
 	cmd.Env = []string{}
 	cmd.Dir = "/"
 	cmd.WaitDelay = time.Second
-	out, err := cmd.Output() // judged by what it wrote
-	if exit := new(exec.ExitError); errors.As(err, &exit) {
-		said, _, _ = strings.Cut(strings.TrimSpace(string(exit.Stderr)), "\n")
-		said = cmp.Or(said, exit.Error())
-	} else if err != nil {
-		said = err.Error()
-	}
-	return guestResults(a, out), said
+	out, _ := cmd.Output() // judged by what it wrote
+	return guestResults(a, out)
 }
 
 // guestResults reads what the guest wrote: nil unless it is complete.
