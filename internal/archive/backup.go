@@ -106,9 +106,13 @@ func writeRecord(c *container.Container, w *tar.Writer) error {
 	if err != nil {
 		return fmt.Errorf("write manifest.json of %s: %w", c.Name, err)
 	}
+	written, err := c.RecordTime()
+	if err != nil {
+		return err
+	}
 	err = w.WriteHeader(&tar.Header{
 		Typeflag: tar.TypeReg, Name: c.Name + "/" + recordFile, Mode: 0o600,
-		Size: int64(len(data)), ModTime: time.Now().Truncate(time.Second),
+		Size: int64(len(data)), ModTime: written.Truncate(time.Second),
 	})
 	if err == nil {
 		_, err = w.Write(data)

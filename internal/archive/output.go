@@ -26,7 +26,7 @@ var ErrExists = errors.New("it exists already")
 //
 // The file grows as .<name>.part beside it, locked; one that a killed process left behind is
 // taken over.
-func WriteFile(name string, write func(w io.Writer) error) (err error) {
+func WriteFile(name string, write func(w io.Writer) error) error {
 	if info, err := os.Stat(name); err == nil && !info.Mode().IsRegular() && !info.IsDir() {
 		f, err := os.OpenFile(name, os.O_WRONLY, 0)
 		if err != nil {
@@ -42,16 +42,26 @@ func WriteFile(name string, write func(w io.Writer) error) (err error) {
 	if err != nil {
 		return fmt.Errorf("write archive %s: %w", name, err)
 	}
-	err = write(f)
-	if err == nil {
+	defer f.Close()
+	if err = fill(temp, write); err == nil {
 		err = publish(temp, name)
 	}
 	if err != nil {
 		os.Remove(temp)
 	}
+	return err
+}
+
+// fill opens the file once more: a program that writes it for us, and may outlive us when we are
+// killed, must not keep its lock.
+func fill(temp string, write func(w io.Writer) error) error {
+	f, err := os.OpenFile(temp, os.O_WRONLY|unix.O_NOFOLLOW, 0)
+	if err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	err = write(f)
 	if closeErr := f.Close(); err == nil && closeErr != nil {
-		os.Remove(name)
-		err = fmt.Errorf("write archive %s: %w", name, closeErr)
+		err = fmt.Errorf("write archive: %w", closeErr)
 	}
 	return err
 }

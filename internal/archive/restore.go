@@ -68,8 +68,6 @@ func Restore(ctx context.Context, req RestoreRequest) (names []string, err error
 type restore struct {
 	req    RestoreRequest
 	drafts map[string]*draft // by the name in the archive
-
-	refused error // the archive as such, rather than an entry
 }
 
 // draft is a container being restored.
@@ -98,9 +96,6 @@ func (r *restore) read(ctx context.Context) error {
 	_, err = layer.Distribute(ctx, &wholeTar{src: plain}, layer.Options{
 		OnSkip: func(name, reason string) { r.req.Report.Detailf("left out %s: %s", name, reason) },
 	}, r.route)
-	if r.refused != nil {
-		return r.refused
-	}
 	return err
 }
 

@@ -2,7 +2,6 @@ package archive
 
 import (
 	"archive/tar"
-	"errors"
 	"fmt"
 	"path/filepath"
 	"strings"
@@ -50,12 +49,7 @@ func locate(name string) (place, error) {
 }
 
 // route is the way of each entry into the draft of its container.
-func (r *restore) route(hdr *tar.Header) (to layer.Destination, err error) {
-	defer func() {
-		if errors.Is(err, ErrNotBackup) {
-			r.refused = err
-		}
-	}()
+func (r *restore) route(hdr *tar.Header) (layer.Destination, error) {
 	if hdr.Typeflag == tar.TypeXGlobalHeader {
 		return layer.Destination{}, nil
 	}
@@ -81,7 +75,6 @@ func (r *restore) route(hdr *tar.Header) (to layer.Destination, err error) {
 		return layer.Destination{File: &d.record}, nil
 	}
 	if err := r.setOwners(d, hdr); err != nil {
-		r.refused = err
 		return layer.Destination{}, err
 	}
 	r.req.Report.Detailf("%s", hdr.Name)
@@ -89,7 +82,7 @@ func (r *restore) route(hdr *tar.Header) (to layer.Destination, err error) {
 	case tar.TypeLink:
 		target, err := locate(hdr.Linkname)
 		if err != nil || target.container != at.container || target.isRecord || target.isParent || target.isRecipe {
-			return layer.Destination{}, fmt.Errorf("hard link to %q, which is not in the same container", hdr.Linkname)
+			return layer.Destination{}, fmt.Errorf("apply entry %q: hard link to %q, which is not in the same container", hdr.Name, hdr.Linkname)
 		}
 		hdr.Linkname = target.file
 	case tar.TypeSymlink:

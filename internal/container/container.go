@@ -6,6 +6,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"time"
 
 	"proot-distro/internal/oci"
 	"proot-distro/internal/rootfs"
@@ -96,6 +97,15 @@ func (c *Container) Record() (*oci.Record, error) {
 		return nil, c.state.failed("read manifest.json of", c.Name, err)
 	}
 	return record, nil
+}
+
+// RecordTime tells when manifest.json was written.
+func (c *Container) RecordTime() (time.Time, error) {
+	info, err := c.state.Lstat(c.recordName())
+	if err != nil {
+		return time.Time{}, c.state.failed("look at manifest.json of", c.Name, err)
+	}
+	return info.MTime, nil
 }
 
 // SetRecord writes manifest.json atomically.

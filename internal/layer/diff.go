@@ -48,7 +48,7 @@ var ErrChanging = errors.New("changed while it was being packed")
 //
 // An error is [ErrChanging] if an entry changes meanwhile.
 func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o DiffOptions) (DiffStats, error) {
-	after, newest, err := scan(ctx, root, o.Skip)
+	after, newest, err := scan(ctx, root, withoutStore(o.Skip))
 	if err != nil {
 		return DiffStats{}, err
 	}

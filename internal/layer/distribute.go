@@ -18,7 +18,7 @@ type Destination struct {
 
 // Distribute applies a tar stream to several trees. For each entry route says where it goes,
 // and changes its Name and, of a hard link, its Linkname to names in that tree. An error of route
-// ends the work. All else is as with [Apply].
+// ends the work, and is returned as it is. All else is as with [Apply].
 func Distribute(ctx context.Context, tarStream io.Reader, o Options, route func(*tar.Header) (Destination, error)) (Stats, error) {
 	d := &distributor{route: route, options: o, appliers: map[*rootfs.FS]*applier{}}
 	defer d.close()
@@ -39,12 +39,14 @@ type distributor struct {
 	options  Options
 	appliers map[*rootfs.FS]*applier
 
+	name string    // of the current entry, as it came
 	tree *applier  // of the current entry, or nil
 	file io.Writer // of the current entry, or nil
 }
 
 func (d *distributor) part(p part) error {
 	if p.first {
+		d.name = p.hdr.Name
 		to, err := d.route(p.hdr)
 		if err != nil {
 			return err
@@ -55,11 +57,11 @@ func (d *distributor) part(p part) error {
 		}
 	}
 	if d.tree != nil {
-		return d.tree.part(p)
+		return entryError(d.name, d.tree.part(p))
 	}
 	if d.file != nil {
 		_, err := d.file.Write(p.data)
-		return err
+		return entryError(d.name, err)
 	}
 	return nil
 }

@@ -76,7 +76,7 @@ func Apply(ctx context.Context, root *rootfs.FS, tarStream io.Reader, o Options)
 	a := newApplier(root, o)
 	defer a.close()
 	p := startParser(ctx, tarStream)
-	err := work(ctx, p, a.part)
+	err := work(ctx, p, func(p part) error { return entryError(p.hdr.Name, a.part(p)) })
 	p.stop()
 	if err == nil {
 		err = a.finish(ctx)
@@ -98,9 +98,8 @@ func work(ctx context.Context, p *parser, apply func(part) error) error {
 			if err := ctx.Err(); err != nil {
 				return err
 			}
-			name := part.hdr.Name
 			if err := apply(part); err != nil {
-				return fmt.Errorf("apply entry %s: %w", quote(name), err)
+				return err
 			}
 		}
 		if b.err == io.EOF {
@@ -111,6 +110,13 @@ func work(ctx context.Context, p *parser, apply func(part) error) error {
 		}
 		p.recycle(b)
 	}
+}
+
+func entryError(name string, err error) error {
+	if err == nil {
+		return nil
+	}
+	return fmt.Errorf("apply entry %s: %w", quote(name), err)
 }
 
 // part applies an entry, or continues the file that it is.

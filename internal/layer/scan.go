@@ -47,6 +47,11 @@ func scan(ctx context.Context, root *rootfs.FS, skip func(path string) bool) (*T
 	return &q.tree, q.newest, err
 }
 
+// withoutStore skips proot's store too: whatever is in it, a layer does not hold it.
+func withoutStore(skip func(path string) bool) func(path string) bool {
+	return func(path string) bool { return path == "/"+l2s.Dir || skip != nil && skip(path) }
+}
+
 // queue hands out the directories to look at, and puts the tree together.
 type queue struct {
 	mu     sync.Mutex
@@ -215,12 +220,10 @@ func nanoseconds(ts unix.Timespec) int64 {
 
 const backingPrefix = ".l2s." // of names that stand-ins lead to
 
-// left reports whether an entry is left out: what the caller skips and what belongs to proot.
+// left reports whether an entry is left out: what the caller skips, and what keeps stand-ins; not
+// what a guest has put beside that.
 func (s *scanner) left(dir, base string) bool {
-	switch {
-	case dir == "/" && base == l2s.Dir:
-		return true
-	case strings.HasPrefix(base, backingPrefix) && s.l2s.Backing(joinPath(dir, base)):
+	if (strings.HasPrefix(base, backingPrefix) || dir == "/" && base == l2s.Dir) && s.l2s.Backing(joinPath(dir, base)) {
 		return true
 	}
 	return s.skip != nil && s.skip(joinPath(dir, base))

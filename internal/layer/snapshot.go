@@ -50,7 +50,7 @@ type inode struct{ dev, ino uint64 }
 // it is given guest paths, "/usr/bin". Directories that their modes close are opened for it and
 // closed again.
 func Snapshot(ctx context.Context, root *rootfs.FS, skip func(path string) bool) (*Tree, error) {
-	t, newest, err := scan(ctx, root, skip)
+	t, newest, err := scan(ctx, root, withoutStore(skip))
 	if err == nil {
 		err = settle(ctx, newest)
 	}
