@@ -10,6 +10,7 @@
 //	containers/<name>/shm/            /dev/shm of its guests on Termux
 //	containers/<name>/sysdata/        stand-ins for files of /proc that Android hides
 //	containers/<name>/userns          "full": its files have owners (see --userns)
+//	containers/<name>/no-l2s          it was looked through: no stand-ins for hard links
 //	containers/<name>/moved-from      its former place, until a move is complete
 //	installed-rootfs/<name>/          a container of older versions, its rootfs itself
 //	locks/<name>.lock                 flock(2); content "<pid> <command>" of a holder

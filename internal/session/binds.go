@@ -19,7 +19,11 @@ var engineBinds = []string{"/dev", "/proc", "/sys"}
 // binds lists the host paths that the guest sees: those of every session, what options
 // share, then the person's own in their order.
 func (s *Session) binds(o Options, user guest.User, emulated bool) ([]engine.Bind, error) {
-	binds := append(s.hostBinds(o, emulated), s.sharedDirs(o)...)
+	binds, err := s.linkBind(o)
+	if err != nil {
+		return nil, err
+	}
+	binds = append(append(binds, s.hostBinds(o, emulated)...), s.sharedDirs(o)...)
 	if o.SharedHome {
 		bind, err := s.sharedHome(user)
 		if err != nil {
@@ -38,6 +42,19 @@ func (s *Session) binds(o Options, user guest.User, emulated bool) ([]engine.Bin
 		binds = append(binds, bind)
 	}
 	return binds, nil
+}
+
+// linkBind shows the root filesystem at its path of the host, if links in it that stand in for
+// hard ones lead there (package l2s). Termux's proot knows what they mean.
+func (s *Session) linkBind(o Options) ([]engine.Bind, error) {
+	if s.host.Termux {
+		return nil, nil
+	}
+	linked, err := s.linked()
+	if err != nil || !linked {
+		return nil, err
+	}
+	return []engine.Bind{{Source: s.rootfsPath, Target: s.rootfsPath, ReadOnly: o.ReadOnly}}, nil
 }
 
 // parseBind reads SRC[:DST][:ro]. SRC is relative to the working directory.

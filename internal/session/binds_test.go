@@ -3,6 +3,7 @@ package session
 import (
 	"os"
 	"path/filepath"
+	"slices"
 	"strings"
 	"testing"
 
@@ -102,6 +103,18 @@ func TestBound(t *testing.T) {
 	} {
 		if got, ok := bound(binds, name); got != want || ok != (want != "") {
 			t.Errorf("%s: got %q, want %q", name, got, want)
+		}
+	}
+}
+
+func TestLinkBind(t *testing.T) {
+	s, _ := newSession(t, nil, nil)
+	s.linked = func() (bool, error) { return true, nil }
+	for _, readOnly := range []bool{false, true} {
+		spec, err := s.Login(Options{ReadOnly: readOnly}, nil)
+		check(t, err, "")
+		if want := (engine.Bind{Source: s.rootfsPath, Target: s.rootfsPath, ReadOnly: readOnly}); !slices.Contains(spec.Binds, want) {
+			t.Errorf("binds %v, want %v", spec.Binds, want)
 		}
 	}
 }

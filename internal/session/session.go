@@ -65,6 +65,7 @@ type Session struct {
 	tree       *rootfs.FS // to be closed
 	root       *rootfs.FS // the same, as proot's guests see its links
 	own        func(name string) (*rootfs.FS, error)
+	linked     func() (bool, error) // see [container.Container.StandIns]
 	host       *host.Host
 	rep        report.Reporter
 	termux     bool // the container is made of Termux's packages
@@ -91,7 +92,7 @@ func Open(c *container.Container, h *host.Host, rep report.Reporter) (*Session, 
 	}
 	s := &Session{
 		name: c.Name, dir: c.Dir(), rootfsPath: c.RootfsPath(),
-		tree: tree, root: tree.Anchored(l2s.Roots(c.RootfsPath(), "")), own: c.Own,
+		tree: tree, root: tree.Anchored(l2s.Roots(c.RootfsPath(), "")), own: c.Own, linked: c.StandIns,
 		host: h, rep: rep, allIDs: c.AllIDs(),
 	}
 	record, err := c.Record()

@@ -89,7 +89,7 @@ func newSession(t *testing.T, config *v1.ImageConfig, files map[string]string) (
 	h := &host.Host{Home: t.TempDir(), Arch: platform.X86_64, Getenv: func(key string) string {
 		return map[string]string{"TERM": "vt100", "FROM_HOST": "yes"}[key]
 	}}
-	s := &Session{name: "box", dir: filepath.Dir(dir), rootfsPath: dir, tree: root, root: root, host: h, rep: w}
+	s := &Session{name: "box", dir: filepath.Dir(dir), rootfsPath: dir, tree: root, root: root, host: h, rep: w, linked: func() (bool, error) { return false, nil }}
 	if config == nil {
 		s.init(nil, fs.ErrNotExist)
 	} else {

@@ -7,7 +7,6 @@ import (
 	"os"
 
 	"proot-distro/internal/engine"
-	"proot-distro/internal/l2s"
 	"proot-distro/internal/rootfs"
 )
 
@@ -93,9 +92,6 @@ func (p *Process) lookAround() error {
 	defer root.Close()
 	if info, err := root.Stat(aptDir); err == nil && info.Mode.IsDir() {
 		p.apt = p.maps.single && p.root()
-	}
-	if info, err := root.Lstat(l2s.Dir); err == nil && info.Mode.IsDir() {
-		p.links = true
 	}
 	return nil
 }

@@ -26,7 +26,6 @@ type Process struct {
 	apt      bool    // the rootfs has apt, whose sandbox needs several IDs
 	target   *target // the session to join, if any
 	owners   *owners // nil unless they are followed
-	links    bool    // the rootfs may have links made by proot (see package l2s)
 }
 
 var _ engine.Process = (*Process)(nil)
@@ -242,10 +241,6 @@ func (p *Process) root() bool { return p.spec.User.UID == 0 && p.spec.User.GID =
 // planSetup builds what the guest lives in.
 func (p *Process) planSetup(s *plan, stdin int) error {
 	t := newTree(s, p.spec.Rootfs)
-	var self *call
-	if p.links {
-		self = t.clone(p.spec.Rootfs, true) // before anything is mounted in it
-	}
 	t.proc(p.features)
 	if p.spec.Emulator != "" {
 		t.emulator(p.spec)
@@ -261,11 +256,6 @@ func (p *Process) planSetup(s *plan, stdin int) error {
 			return fmt.Errorf("cannot bind %s: %w", b.Source, err)
 		}
 		t.bind(b, source)
-	}
-	if p.links {
-		// Its links lead to paths of the host.
-		s.step("show the root filesystem at its path of the host")
-		t.put(self, p.spec.Rootfs, true)
 	}
 	if os.Geteuid() == 0 {
 		t.maskProc()

@@ -174,14 +174,22 @@ func TestBinds(t *testing.T) {
 	}
 }
 
-// TestLinksOfProot reads a file that proot's emulation of hard links has replaced.
+// TestLinksOfProot reads and writes a file that proot's emulation of hard links has replaced,
+// through a bind of the root filesystem at its path of the host.
 func TestLinksOfProot(t *testing.T) {
 	root := newRootfs(t)
 	must(t, os.Mkdir(filepath.Join(root, ".l2s"), 0o755))
 	must(t, os.WriteFile(filepath.Join(root, ".l2s/.l2s.a0001.0002"), []byte("linked\n"), 0o644))
 	must(t, os.Symlink(filepath.Join(root, ".l2s/.l2s.a0001.0002"), filepath.Join(root, ".l2s/.l2s.a0001")))
 	must(t, os.Symlink(filepath.Join(root, ".l2s/.l2s.a0001"), filepath.Join(root, "a")))
-	wantOutput(t, script(root, "cat /a"), "linked\n")
+	s := script(root, "cat /a; echo more >> /a; cat /a")
+	s.Binds = []engine.Bind{{Source: root, Target: root}}
+	wantOutput(t, s, "linked\nlinked\nmore\n")
+	s = script(root, "echo more >> /a")
+	s.ReadOnly, s.Binds = true, []engine.Bind{{Source: root, Target: root, ReadOnly: true}}
+	if out, status := runSpec(t, s); status == 0 || !strings.Contains(out, "Read-only") {
+		t.Errorf("a link leads around --read-only: %s", out)
+	}
 }
 
 func TestUser(t *testing.T) {
