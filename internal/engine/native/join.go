@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"os"
+	"time"
 
 	"golang.org/x/sys/unix"
 
@@ -27,11 +28,14 @@ var ErrNotJoinable = errors.New("the session cannot be joined")
 // is looked for in PATH, by the guest's rules. The session is named by the process
 // ID that it is registered with.
 func Join(session int, s engine.Spec) (engine.Process, error) {
-	children, err := families()
+	children, err := startedFamilies(session)
 	if err != nil {
 		return nil, err
 	}
 	for _, supervisor := range children[session] {
+		if len(children[supervisor]) == 0 {
+			continue // its namespaces are not complete, or not needed any more
+		}
 		t, err := openTarget(supervisor)
 		if err != nil {
 			continue // a helper of a session that begins or ends
@@ -45,6 +49,29 @@ func Join(session int, s engine.Spec) (engine.Process, error) {
 	}
 	return nil, ErrNotJoinable
 }
+
+// startedFamilies is [families], after a while if the session is about to start: its
+// supervisor forks the first guest when everything is in its place. Before that, who joined
+// would see the host.
+func startedFamilies(session int) (children map[int][]int, err error) {
+	for wait := time.Millisecond; ; wait *= 2 {
+		if children, err = families(); err != nil || wait > maxStart {
+			return children, err
+		}
+		for _, supervisor := range children[session] {
+			if len(children[supervisor]) > 0 {
+				return children, nil
+			}
+		}
+		if unix.Kill(session, 0) != nil {
+			return children, nil
+		}
+		time.Sleep(wait)
+	}
+}
+
+// maxStart bounds the last wait of those that double; together they take twice as long.
+const maxStart = time.Second
 
 // openTarget looks at the namespaces of a supervisor.
 func openTarget(supervisor int) (*target, error) {
