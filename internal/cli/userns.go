@@ -3,6 +3,8 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io"
+	"math"
 	"os"
 
 	"github.com/spf13/cobra"
@@ -79,7 +81,7 @@ func (a *App) needsAllIDs(cmd *cobra.Command, args []string) (reason string, err
 		return "--userns full", nil
 	case a.userns == usernsSingle && startsSession(cmd):
 		return "", nil // it is refused, or else changes that
-	case cmd.Name() == "restore" && a.userns == "" && len(args) > 0 && backupHasOwners(args[0]):
+	case cmd.Name() == "restore" && a.userns == "" && a.backupHasOwners(args):
 		return "this backup is of a container with owners (--userns full)", nil
 	}
 	store, err := a.Store()
@@ -131,17 +133,21 @@ func (a *App) replaceable(cmd *cobra.Command, store *container.Store) ([]string,
 	return store.Names()
 }
 
-func backupHasOwners(file string) bool {
-	info, err := os.Stat(file)
-	if err != nil || !info.Mode().IsRegular() { // what can be read only once is left alone
-		return false
+// backupHasOwners looks into the backup, unless that can be read only once.
+func (a *App) backupHasOwners(args []string) bool {
+	f := a.Stdin
+	if len(args) > 0 {
+		info, err := os.Stat(args[0])
+		if err != nil || !info.Mode().IsRegular() { // opening might wait
+			return false
+		}
+		if f, err = os.Open(args[0]); err != nil {
+			return false
+		}
+		defer f.Close()
 	}
-	f, err := os.Open(file)
-	if err != nil {
-		return false
-	}
-	defer f.Close()
-	return archive.HasOwners(f)
+	at, err := f.Seek(0, io.SeekCurrent)
+	return err == nil && archive.HasOwners(io.NewSectionReader(f, at, math.MaxInt64-at))
 }
 
 // restoredOwners is what --userns means to restore.
