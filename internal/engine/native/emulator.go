@@ -18,8 +18,9 @@ import (
 const binfmtDir = "proc/sys/fs/binfmt_misc"
 
 // checkEmulator makes sure that the emulator runs where the host's libraries are out
-// of sight, and that the kernel will start it.
-func checkEmulator(s engine.Spec) error {
+// of sight, and that the kernel will start it: by an entry of ours, or else by one that
+// the host has for it.
+func checkEmulator(s engine.Spec) (ours bool, err error) {
 	cannot := func(fix string) error {
 		return &engine.Unsupported{
 			Engine: "the native engine", Option: fmt.Sprintf("programs of %s here", s.Arch), Fix: fix + ", or take proot with --engine proot",
@@ -27,18 +28,19 @@ func checkEmulator(s engine.Spec) error {
 	}
 	f, err := elf.Open(s.Emulator)
 	if err != nil {
-		return fmt.Errorf("read emulator %s: %w", s.Emulator, err)
+		return false, fmt.Errorf("read emulator %s: %w", s.Emulator, err)
 	}
 	defer f.Close()
 	for _, segment := range f.Progs {
 		if segment.Type == elf.PT_INTERP {
-			return cannot(s.Emulator + " is not statically linked; install qemu-user-static")
+			return false, cannot(s.Emulator + " is not statically linked; install qemu-user-static")
 		}
 	}
-	if err := tryEmulator(s); err != nil {
-		return cannot(fmt.Sprintf("Linux 6.7 or newer with binfmt_misc is needed (%v)", err))
+	err = tryEmulator(s)
+	if err != nil && !hostStarts(s.Emulator, s.Arch) {
+		return false, cannot(fmt.Sprintf("Linux 6.7 or newer with binfmt_misc is needed, or an entry with flag F in the host's (%v)", err))
 	}
-	return nil
+	return err == nil, nil
 }
 
 // tryEmulator registers the emulator in a user namespace that ends at once.
@@ -78,9 +80,7 @@ func (t *tree) emulator(s engine.Spec) {
 // headers it is for, in bytes that are compared under a mask. Executables and shared
 // objects count, of any OS ABI. P keeps argv[0], C the rights of set-user-ID programs.
 func binfmtEntry(s engine.Spec) string {
-	machine, class := s.Arch.ELF()
-	magic := []byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT), 0,
-		0, 0, 0, 0, 0, 0, 0, 0, byte(elf.ET_EXEC), 0, byte(machine), byte(machine >> 8)}
+	magic := header(s.Arch)
 	mask := []byte{0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0x00,
 		0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xff, 0xfe, 0xff, 0xff, 0xff}
 	if s.Arch == platform.X86_64 || s.Arch == platform.I686 {
@@ -89,6 +89,13 @@ func binfmtEntry(s engine.Spec) string {
 	// The first character separates the fields; a path may have a colon in it.
 	fields := []string{"", s.Arch.Qemu(), "M", "0", escaped(magic), escaped(mask), s.Emulator, "FPC"}
 	return strings.Join(fields, "\x01")
+}
+
+// header is the beginning of an ELF executable.
+func header(arch platform.Arch) []byte {
+	machine, class := arch.ELF()
+	return []byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT), 0,
+		0, 0, 0, 0, 0, 0, 0, 0, byte(elf.ET_EXEC), 0, byte(machine), byte(machine >> 8)}
 }
 
 func escaped(data []byte) string {

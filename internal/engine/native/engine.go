@@ -67,8 +67,10 @@ func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
 			return nil, fmt.Errorf("cannot bind %s: %w", b.Source, errors.Unwrap(err))
 		}
 	}
+	ownBinfmt := false
 	if s.Emulator != "" {
-		if err := checkEmulator(s); err != nil {
+		var err error
+		if ownBinfmt, err = checkEmulator(s); err != nil {
 			return nil, err
 		}
 	}
@@ -79,7 +81,7 @@ func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
 	if s.AllIDs && maps.single {
 		return nil, errNeedsAllIDs
 	}
-	p := &Process{spec: s, maps: maps, features: e.features}
+	p := &Process{spec: s, maps: maps, features: e.features, binfmt: ownBinfmt}
 	return p, p.lookAround()
 }
 

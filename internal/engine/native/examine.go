@@ -23,5 +23,6 @@ func Examine() (Abilities, error) {
 // TryEmulator reports why programs of architecture guest do not run through an emulator,
 // if they don't: an [*engine.Unsupported] where another emulator or kernel would do.
 func TryEmulator(guest platform.Arch, emulator string) error {
-	return checkEmulator(engine.Spec{Arch: guest, Emulator: emulator})
+	_, err := checkEmulator(engine.Spec{Arch: guest, Emulator: emulator})
+	return err
 }

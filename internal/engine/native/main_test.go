@@ -112,6 +112,9 @@ func serveExec(request string) (int, error) {
 	if err != nil {
 		return 0, err
 	}
+	if process, ok := p.(*Process); ok && r.In == hostTable {
+		process.binfmt = false // as on kernels that have only the host's table
+	}
 	// What a careless parent left open.
 	if fd, err := unix.Open("/etc", unix.O_RDONLY, 0); err != nil || fd < 3 {
 		return 0, fmt.Errorf("open /etc: %d, %w", fd, err)

@@ -23,6 +23,7 @@ type Process struct {
 	spec     engine.Spec
 	maps     *idMaps
 	features features
+	binfmt   bool    // the guest has a table of interpreters of its own
 	apt      bool    // the rootfs has apt, whose sandbox needs several IDs
 	target   *target // the session to join, if any
 	owners   *owners // nil unless they are followed
@@ -242,7 +243,7 @@ func (p *Process) root() bool { return p.spec.User.UID == 0 && p.spec.User.GID =
 func (p *Process) planSetup(s *plan, stdin int) error {
 	t := newTree(s, p.spec.Rootfs)
 	t.proc(p.features)
-	if p.spec.Emulator != "" {
+	if p.binfmt {
 		t.emulator(p.spec)
 	}
 	t.sys()

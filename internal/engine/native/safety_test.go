@@ -15,6 +15,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/engine"
+	"proot-distro/internal/platform"
 )
 
 // serveGuest tries what no program of busybox does.
@@ -224,6 +225,16 @@ func changeCircumstances(to string) error {
 	case "masked /proc":
 		// As container programs do; what is mounted below must not be uncovered.
 		return unix.Mount("/dev/null", "/proc/keys", "", unix.MS_BIND, "")
+	case hostTable:
+		s := engine.Spec{Arch: platform.AArch64, Emulator: emulator}
+		err := unix.Mount("binfmt_misc", "/"+binfmtDir, "binfmt_misc", 0, "")
+		if err == nil {
+			err = os.WriteFile("/"+binfmtDir+"/register", []byte(binfmtEntry(s)), 0)
+		}
+		if err == nil && !hostStarts(s.Emulator, s.Arch) {
+			err = errors.New("the entry does not count")
+		}
+		return err
 	default:
 		return fmt.Errorf("no circumstances %q", to)
 	}
