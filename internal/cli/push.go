@@ -54,23 +54,28 @@ func runPush(ctx context.Context, a *App, o pushOptions, typed string) error {
 	if err != nil {
 		return err
 	}
-	index, records, err := a.cachedImage(cache, ref, o.arch)
+	what, err := a.cachedImage(cache, ref, o.arch)
 	if err != nil {
 		return err
 	}
-	archs := make([]platform.Arch, len(records))
-	names := make([]string, len(records))
-	for i, rec := range records {
-		archs[i], names[i] = rec.Arch, string(rec.Arch)
+	var archs []platform.Arch
+	for _, rec := range what.records {
+		if rec.Arch != "" {
+			archs = append(archs, rec.Arch)
+		}
 	}
 	release, err := a.lockImages([]build.Tag{{Ref: ref, Typed: typed}}, archs)
 	if err != nil {
 		return err
 	}
 	defer release()
-	a.UI.Infof("Pushing %s (%s)", ref, strings.Join(names, ", "))
+	a.UI.Infof("Pushing %s (%s)", ref, strings.Join(what.platforms, ", "))
+	if len(what.missing) > 0 {
+		a.UI.Infof("Not in the cache, and so not sent: %s. '%s pull --all-platforms' fetches an image with all of them.",
+			strings.Join(what.missing, ", "), a.Program)
+	}
 	done, err := registry.Push(ctx, registry.PushRequest{
-		Ref: ref, Records: records, Index: index, Cache: cache, Insecure: o.allowInsecure,
+		Ref: ref, Records: what.records, Index: what.index, Cache: cache, Insecure: o.allowInsecure,
 		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")}, Report: a.UI, Version: Version(),
 	})
 	if err != nil {
@@ -82,25 +87,44 @@ func runPush(ctx context.Context, a *App, o pushOptions, typed string) error {
 	return nil
 }
 
-// cachedImage finds what is to be pushed: the index of an image for several platforms, unless one
-// architecture was asked for, or a single record.
-func (a *App) cachedImage(cache *image.Cache, ref oci.Ref, asked platform.Arch) (index []byte, records []*oci.Record, err error) {
+// pushed is what a push sends: one image, or an index of several.
+type pushed struct {
+	index     []byte
+	records   []*oci.Record
+	platforms []string // that they are for
+	missing   []string // platforms that the image has too
+}
+
+// cachedImage finds what is to be pushed. Of an image for several platforms it is all that is cached,
+// unless one architecture was asked for; a single one goes without index.
+func (a *App) cachedImage(cache *image.Cache, ref oci.Ref, asked platform.Arch) (what pushed, err error) {
 	if asked == "" {
-		index, records, err = cache.LookupIndex(ref)
-		if err == nil || !errors.Is(err, fs.ErrNotExist) {
-			return index, records, err
+		whole, err := cache.LookupIndex(ref)
+		if err == nil {
+			what.missing = whole.Missing()
+			part, err := whole.Cached()
+			if err != nil {
+				return what, err
+			}
+			if part == whole || len(part.Entries) > 1 {
+				what.index, what.records, what.platforms = part.Data, part.Records(), part.Platforms()
+				return what, nil
+			}
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return what, err
 		}
 	}
 	all, err := cache.List()
 	if err != nil {
-		return nil, nil, err
+		return what, err
 	}
 	arch, err := chooseCached(a.host.Arch, asked, ref, all)
 	if err != nil {
-		return nil, nil, uncached(err, ref)
+		return what, uncached(err, ref)
 	}
 	rec, err := cache.Lookup(ref, arch)
-	return nil, []*oci.Record{rec}, err
+	what.records, what.platforms = []*oci.Record{rec}, []string{string(arch)}
+	return what, err
 }
 
 // uncachedError says that an image must be got before it can be used.

@@ -21,6 +21,7 @@ var table = []func(*App) *cobra.Command{
 	newSyncCommand,
 	newCloneCommand,
 	newBuildCommand,
+	newPullCommand,
 	newPushCommand,
 	newTagCommand,
 	newClearCacheCommand,

@@ -2,6 +2,7 @@ package image
 
 import (
 	"bytes"
+	"encoding/json"
 	"errors"
 	"io/fs"
 	"os"
@@ -10,6 +11,7 @@ import (
 
 	"github.com/google/go-cmp/cmp"
 	"github.com/opencontainers/go-digest"
+	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
@@ -36,8 +38,8 @@ func storeSeveral(t *testing.T, c *Cache, ref oci.Ref) []byte {
 
 func noIndex(t *testing.T, c *Cache, ref oci.Ref, why string) {
 	t.Helper()
-	if index, _, err := c.LookupIndex(ref); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("%s: index %s, %v", why, index, err)
+	if index, err := c.LookupIndex(ref); !errors.Is(err, fs.ErrNotExist) {
+		t.Errorf("%s: index %v, %v", why, index, err)
 	}
 }
 
@@ -46,10 +48,11 @@ func TestIndex(t *testing.T) {
 	c, dirs := newCache(t)
 	noIndex(t, c, ref, "an empty cache")
 	index := storeSeveral(t, c, ref)
-	got, records, err := c.LookupIndex(ref)
-	if err != nil || !bytes.Equal(got, index) {
-		t.Fatalf("index %s, %v", got, err)
+	got, err := c.LookupIndex(ref)
+	if err != nil || !bytes.Equal(got.Data, index) {
+		t.Fatalf("index %v, %v", got, err)
 	}
+	records := got.Records()
 	if len(records) != 2 || records[0].Arch != platform.X86_64 || records[1].Arch != platform.ARM {
 		t.Errorf("records %v", records)
 	}
@@ -76,7 +79,7 @@ func TestIndex(t *testing.T) {
 	if err := os.WriteFile(record, old, 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if _, _, err := c.LookupIndex(ref); err != nil {
+	if _, err := c.LookupIndex(ref); err != nil {
 		t.Error(err)
 	}
 
@@ -90,8 +93,93 @@ func TestIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	noIndex(t, c, ref, "an image that was removed for one architecture")
+	foreign := built(t, c, platform.RISCV64, layerTar(t, "riscv")).Record
+	if err := c.Store(ref, foreign); err != nil {
+		t.Fatal(err)
+	}
 	if err := c.StoreIndex(ref, index); !errors.Is(err, fs.ErrNotExist) {
-		t.Errorf("an index without its images is stored: %v", err)
+		t.Errorf("an index that does not list an image of the name is stored: %v", err)
+	}
+}
+
+// TestIndexInPart: of an image for many platforms the cache has some, with or without a record.
+func TestIndexInPart(t *testing.T) {
+	ref := mustRef(t, "app")
+	c, dirs := newCache(t)
+	archs := []platform.Arch{platform.X86_64, platform.ARM, platform.RISCV64, platform.I686}
+	var images []*Image
+	for _, arch := range archs {
+		images = append(images, built(t, c, arch, layerTar(t, string(arch))))
+	}
+	data, err := NewIndex(images)
+	if err != nil {
+		t.Fatal(err)
+	}
+	var doc v1.Index
+	if err := json.Unmarshal(data, &doc); err != nil {
+		t.Fatal(err)
+	}
+	note := doc.Manifests[2] // the cache has its manifest, but not as an image of a platform
+	note.Digest, note.Platform = digest.FromString("note"), &v1.Platform{OS: "unknown", Architecture: "unknown"}
+	doc.Manifests = append(doc.Manifests, note)
+	doc.Annotations = map[string]string{"kept": "yes"}
+	if data, err = json.Marshal(doc); err != nil {
+		t.Fatal(err)
+	}
+	for _, img := range images[:3] { // the last one is a blob only, and lacks its layer
+		for _, part := range [][]byte{img.Record.Manifest, img.Record.Config} {
+			if _, err := c.WriteBlob(part); err != nil {
+				t.Fatal(err)
+			}
+		}
+	}
+	if _, err := c.WriteBlob(images[3].Record.Manifest); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.Store(ref, images[0].Record); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.StoreIndex(ref, data); err != nil {
+		t.Fatal(err)
+	}
+	x, err := c.LookupIndex(ref)
+	if err != nil {
+		t.Fatal(err)
+	}
+	if diff := cmp.Diff([]string{"x86_64", "linux/arm/v7", "linux/riscv64"}, x.Platforms()); diff != "" {
+		t.Error(diff)
+	}
+	if diff := cmp.Diff([]string{"linux/386"}, x.Missing()); diff != "" {
+		t.Error(diff)
+	}
+	part, err := x.Cached()
+	if err != nil {
+		t.Fatal(err)
+	}
+	var reduced v1.Index
+	if err := json.Unmarshal(part.Data, &reduced); err != nil || len(part.Records()) != 3 {
+		t.Fatalf("%d records, %v", len(part.Records()), err)
+	}
+	doc.Manifests = doc.Manifests[:3]
+	if diff := cmp.Diff(doc, reduced); diff != "" {
+		t.Error(diff)
+	}
+	if whole, err := part.Cached(); err != nil || whole != part {
+		t.Errorf("what is complete was changed: %v", err)
+	}
+
+	// Nobody takes its blobs for orphans, until it is removed.
+	if freed, err := c.Clear(ClearRequest{Orphans: true, Removed: func(name string) { t.Log(name) }}); err != nil || freed != 0 {
+		t.Errorf("%d bytes freed, %v", freed, err)
+	}
+	if x, err = c.LookupIndex(ref); err != nil || len(x.Records()) != 3 {
+		t.Fatalf("%v, %v", x, err)
+	}
+	if _, err := c.RemoveImage(ref, platform.X86_64, func(string) {}); err != nil {
+		t.Fatal(err)
+	}
+	if left, err := os.ReadDir(dirs.Layers()); err != nil || len(left) != 0 {
+		t.Errorf("left are %v, %v", left, err)
 	}
 }
 
@@ -140,11 +228,11 @@ func TestTag(t *testing.T) {
 	if diff := cmp.Diff([]platform.Arch{platform.ARM, platform.X86_64}, archs); diff != "" {
 		t.Error(diff)
 	}
-	got, records, err := c.LookupIndex(dst)
-	if err != nil || !bytes.Equal(got, index) {
-		t.Fatalf("index %s, %v", got, err)
+	got, err := c.LookupIndex(dst)
+	if err != nil || !bytes.Equal(got.Data, index) {
+		t.Fatalf("index %v, %v", got, err)
 	}
-	for _, rec := range records {
+	for _, rec := range got.Records() {
 		if rec.ImageRef != "as typed" || rec.Repo != "team/app" {
 			t.Errorf("record of %q in %q", rec.ImageRef, rec.Repo)
 		}
@@ -160,7 +248,7 @@ func TestTag(t *testing.T) {
 	if _, err := c.Tag(dst, dst, "x"); err != nil {
 		t.Error(err)
 	}
-	if _, _, err := c.LookupIndex(dst); err != nil {
+	if _, err := c.LookupIndex(dst); err != nil {
 		t.Error(err)
 	}
 	single := mustRef(t, "single")

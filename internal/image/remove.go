@@ -35,6 +35,10 @@ func (c *Cache) RemoveImage(ref oci.Ref, arch platform.Arch, removed func(name s
 		return 0, err
 	}
 	defer func() { err = errors.Join(err, release()) }()
+	doomed := blobsOf(rec)
+	if index, err := c.LookupIndex(ref); err == nil {
+		doomed = append(doomed, c.indexBlobs(index.Data)...)
+	}
 	// The record goes first: what an interruption leaves are blobs that nothing
 	// names, never an image without its blobs.
 	if err := c.Remove(ref, arch); err != nil {
@@ -51,7 +55,7 @@ func (c *Cache) RemoveImage(ref oci.Ref, arch platform.Arch, removed func(name s
 		return 0, err
 	}
 	defer dir.Close()
-	for _, d := range blobsOf(rec) {
+	for _, d := range doomed {
 		if keep[d] {
 			continue
 		}
@@ -85,11 +89,16 @@ func (c *Cache) imageBlobs() (map[digest.Digest]bool, error) {
 	if err != nil {
 		return nil, err
 	}
-	used := map[digest.Digest]bool{}
+	blobs, err := c.allIndexBlobs()
+	if err != nil {
+		return nil, err
+	}
 	for _, rec := range records {
-		for _, d := range blobsOf(rec) {
-			used[d] = true
-		}
+		blobs = append(blobs, blobsOf(rec)...)
+	}
+	used := map[digest.Digest]bool{}
+	for _, d := range blobs {
+		used[d] = true
 	}
 	return used, nil
 }
@@ -126,11 +135,11 @@ func (c *Cache) builtBlobs() (map[digest.Digest]bool, error) {
 // bytes of its config and manifest.
 func blobsOf(rec *oci.Record) []digest.Digest {
 	blobs := []digest.Digest{digest.FromBytes(rec.Manifest)}
-	if d, err := rec.ConfigDescriptor(); err == nil {
-		blobs = append(blobs, d.Digest)
+	config, layers, err := oci.Contents(rec.Manifest)
+	if err != nil {
+		return blobs // nothing of it was ever fetched
 	}
-	layers, _ := rec.Layers() // the record was read, so its manifest is sound
-	for _, d := range layers {
+	for _, d := range append(layers, config) {
 		blobs = append(blobs, d.Digest)
 	}
 	return blobs

@@ -33,7 +33,7 @@ func (c *Cache) Tag(src, dst oci.Ref, typed string) ([]platform.Arch, error) {
 	if len(archs) == 0 {
 		return nil, fmt.Errorf("image %s: %w", src, fs.ErrNotExist)
 	}
-	index, _, err := c.LookupIndex(src)
+	index, err := c.LookupIndex(src)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return nil, err
 	}
@@ -54,12 +54,10 @@ func (c *Cache) Tag(src, dst oci.Ref, typed string) ([]platform.Arch, error) {
 			return nil, err
 		}
 	}
-	if index != nil {
-		err = c.StoreIndex(dst, index)
-	} else {
-		err = nil
+	if index == nil {
+		return archs, nil
 	}
-	return archs, err
+	return archs, c.StoreIndex(dst, index.Data)
 }
 
 // tagged is src's record under another name. It remembers where its layers came from.

@@ -124,6 +124,32 @@ func parseManifest(data []byte) (*v1.Manifest, error) {
 	return &m, nil
 }
 
+// Contents lists the blobs that a manifest of anything kept in a registry refers to, a container image
+// or not: a config and layers, each with a valid digest. Layers that are kept elsewhere are left out.
+func Contents(manifest []byte) (config v1.Descriptor, layers []v1.Descriptor, err error) {
+	var m v1.Manifest
+	if len(manifest) > MaxManifestSize {
+		err = fmt.Errorf("larger than %d MiB", MaxManifestSize>>20)
+	} else if err = unmarshal(manifest, &m); err == nil && m.SchemaVersion == 1 {
+		err = ErrSchema1
+	}
+	if err == nil && len(m.Layers) > maxLayers {
+		err = fmt.Errorf("%d layers are more than %d", len(m.Layers), maxLayers)
+	}
+	if err == nil && m.Config.Size > MaxConfigSize {
+		err = fmt.Errorf("a config of %d bytes is larger than %d MiB", m.Config.Size, MaxConfigSize>>20)
+	}
+	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
+		if err == nil {
+			err = CheckDescriptor(d)
+		}
+	}
+	if err != nil {
+		return v1.Descriptor{}, nil, fmt.Errorf("read manifest: %w", err)
+	}
+	return m.Config, slices.DeleteFunc(m.Layers, func(d v1.Descriptor) bool { return len(d.URLs) > 0 }), nil
+}
+
 // checkConfigType refuses manifests that carry something else than a container image
 // (Helm charts, signatures, …), which their config's media type tells.
 func checkConfigType(m v1.Manifest) error {
@@ -198,10 +224,10 @@ func Select(index *v1.Index, arch platform.Arch) (v1.Descriptor, error) {
 			continue
 		}
 		p := d.Platform
-		if p.OS == "unknown" { // BuildKit's attestations
+		if IsAttestation(*d) {
 			continue
 		}
-		if name := platformName(*p); !slices.Contains(have, name) {
+		if name := PlatformName(*p); !slices.Contains(have, name) {
 			have = append(have, name)
 		}
 		if rank, ok := rankOf(*p, arch); ok && (best == nil || rank < bestRank) {
@@ -239,7 +265,11 @@ func rankOf(p v1.Platform, arch platform.Arch) (rank int, ok bool) {
 	return len(order), true
 }
 
-func platformName(p v1.Platform) string {
+// IsAttestation tells what BuildKit adds to an index from images.
+func IsAttestation(d v1.Descriptor) bool { return d.Platform != nil && d.Platform.OS == "unknown" }
+
+// PlatformName is Docker's spelling: linux/amd64, linux/arm/v7.
+func PlatformName(p v1.Platform) string {
 	name := p.OS + "/" + p.Architecture
 	if p.Variant != "" {
 		name += "/" + p.Variant
@@ -254,7 +284,7 @@ func CheckPlatform(config *v1.Image, arch platform.Arch) error {
 		return nil
 	}
 	if _, ok := rankOf(config.Platform, arch); !ok {
-		return &NoPlatformError{Want: arch, Have: []string{platformName(config.Platform)}}
+		return &NoPlatformError{Want: arch, Have: []string{PlatformName(config.Platform)}}
 	}
 	return nil
 }

@@ -21,7 +21,7 @@ import (
 // PushRequest is an image in the cache, and where to send it.
 type PushRequest struct {
 	Ref     oci.Ref
-	Records []*oci.Record // one, or those of Index in its order
+	Records []*oci.Record // one, or those of Index in its order, see [image.Index]
 	Index   []byte        // nil for one platform
 	// Cache holds the layers. Those that the registry has need not be there.
 	Cache    *image.Cache

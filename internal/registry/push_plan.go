@@ -64,15 +64,11 @@ func planPush(req PushRequest) (*pushPlan, error) {
 
 // addImage plans a record's layers, config and manifest.
 func (p *pushPlan) addImage(cache *image.Cache, rec *oci.Record) error {
-	config, err := rec.ConfigDescriptor()
+	config, layers, err := oci.Contents(rec.Manifest)
 	if err != nil {
 		return err
 	}
 	if err := verify("cached image config", rec.Config, config.Digest); err != nil {
-		return err
-	}
-	layers, err := rec.Layers()
-	if err != nil {
 		return err
 	}
 	for i, d := range layers {

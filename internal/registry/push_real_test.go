@@ -182,9 +182,11 @@ func TestRealIndex(t *testing.T) {
 		t.Fatal(err)
 	}
 	req, _ := tagged(t, pulled.Cache, src, to+"/multi", platform.X86_64)
-	if req.Index, req.Records, err = pulled.Cache.LookupIndex(req.Ref); err != nil {
+	cached, err := pulled.Cache.LookupIndex(req.Ref)
+	if err != nil {
 		t.Fatal(err)
 	}
+	req.Index, req.Records = cached.Data, cached.Records()
 	if _, err := registry.Push(context.Background(), req); err != nil {
 		t.Fatal(err)
 	}

@@ -83,6 +83,7 @@ type puller struct {
 	req    Request
 	client *client // nil until the network is needed
 	fresh  bool    // the record came from the registry and is not stored yet
+	index  []byte  // that lists it, if any
 }
 
 func (p *puller) connect(ctx context.Context) (err error) {
@@ -178,6 +179,9 @@ func (p *puller) fetchRecord(ctx context.Context) (rec *oci.Record, reference st
 		if err != nil {
 			return nil, reference, err
 		}
+		if p.index = data; depth > 0 {
+			p.index = nil // the outer one cannot be kept without it
+		}
 		reference = d.Digest.String()
 	}
 	return nil, reference, faultf(Protocol, "its image indexes are nested too deeply")
@@ -253,7 +257,7 @@ func (p *puller) background(ctx context.Context, rec *oci.Record, missing []*dow
 	go func() {
 		defer close(done)
 		if p.downloadAll(ctx, cancel, missing) && p.fresh {
-			stored = p.req.Cache.Store(p.req.Ref, rec)
+			stored = p.store(rec)
 		}
 	}()
 	return func() error {
@@ -261,6 +265,23 @@ func (p *puller) background(ctx context.Context, rec *oci.Record, missing []*dow
 		<-done
 		return stored
 	}
+}
+
+// store puts what was fetched into the cache of images.
+func (p *puller) store(records ...*oci.Record) error {
+	for _, rec := range records {
+		if err := p.req.Cache.Store(p.req.Ref, rec); err != nil {
+			return err
+		}
+	}
+	if p.index == nil {
+		return nil
+	}
+	err := p.req.Cache.StoreIndex(p.req.Ref, p.index)
+	if errors.Is(err, fs.ErrNotExist) { // it does not list what is cached for other platforms
+		return nil
+	}
+	return err
 }
 
 // downloadAll works through the layers in their order. The first failure ends all, and
