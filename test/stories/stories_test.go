@@ -20,7 +20,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"syscall"
 	"testing"
 
 	"github.com/rogpeppe/go-internal/testscript"
@@ -38,6 +37,10 @@ const (
 )
 
 const ordinaryUser = 65534
+
+// asUser runs a program as the ordinary user, to whom the file $0 grants user IDs as /etc/subuid does.
+const asUser = `mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid &&
+exec setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@"`
 
 func TestMain(m *testing.M) {
 	if name := os.Getenv(envFilter); name != "" {
@@ -138,22 +141,22 @@ func runAsUser(work string) error {
 	if err != nil {
 		return err
 	}
-	copied, home := filepath.Join(work, "stories.test"), filepath.Join(work, "home")
+	copied, home, granted := filepath.Join(work, "stories.test"), filepath.Join(work, "home"), filepath.Join(work, "granted")
 	if err := errors.Join(os.WriteFile(copied, binary, 0o755), os.Mkdir(home, 0o700),
+		os.WriteFile(granted, []byte("65534:2000000000:65536\n"), 0o644),
 		os.Chown(home, ordinaryUser, ordinaryUser)); err != nil {
 		return err
 	}
-	var args []string
+	args := []string{"--mount", "sh", "-c", asUser, granted, copied}
 	for _, a := range os.Args[1:] {
 		if !strings.HasPrefix(a, "-test.testlogfile") { // in a directory of root's
 			args = append(args, a)
 		}
 	}
-	cmd := exec.Command(copied, args...)
+	cmd := exec.Command("unshare", args...)
 	cmd.Dir = os.Getenv(envStories)
 	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "XDG_CACHE_HOME=", "XDG_DATA_HOME=")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
-	cmd.SysProcAttr = &syscall.SysProcAttr{Credential: &syscall.Credential{Uid: ordinaryUser, Gid: ordinaryUser}}
 	if err := cmd.Run(); err != nil {
 		return fmt.Errorf("as an ordinary user: %w", err)
 	}
