@@ -72,15 +72,19 @@ func (a *App) prepareProcess(h *host.Host, spec engine.Spec, choice engineChoice
 	if refusal != nil {
 		a.UI.Detailf("Taking proot: %v", refusal)
 	}
-	eng, err := a.newProot(proot.Config{Host: h, Reporter: a.UI})
-	if err != nil {
-		return nil, "", err
-	}
-	process, err := eng.Prepare(spec)
+	process, err := a.prepareProot(h, spec)
 	if err != nil && refusal != nil {
 		err = failures{err, refusal}
 	}
-	return process, eng.Name(), err
+	return process, engineProot, err
+}
+
+func (a *App) prepareProot(h *host.Host, spec engine.Spec) (engine.Process, error) {
+	eng, err := a.newProot(proot.Config{Host: h, Reporter: a.UI})
+	if err != nil {
+		return nil, err
+	}
+	return eng.Prepare(spec)
 }
 
 // refuses reports whether err is about an engine, so that another one may do.
@@ -102,11 +106,7 @@ func (a *App) printProotCommand(h *host.Host, spec engine.Spec, wish string) err
 	if wish == engineNative {
 		return &usageError{text: "--get-proot-cmd does not go with --engine native, which runs no other program"}
 	}
-	eng, err := a.newProot(proot.Config{Host: h, Reporter: a.UI})
-	if err != nil {
-		return err
-	}
-	process, err := eng.Prepare(spec)
+	process, err := a.prepareProot(h, spec)
 	if err != nil {
 		return err
 	}
