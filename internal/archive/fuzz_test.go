@@ -42,7 +42,7 @@ func FuzzLocate(f *testing.F) {
 	}
 	f.Fuzz(func(t *testing.T, name string) {
 		at, err := locate(name)
-		if err != nil || at.isParent {
+		if err != nil || at.isParent || at.isDropped {
 			return
 		}
 		if at.container == "" || strings.Contains(at.container, "/") || strings.HasPrefix(at.file, "/") {

@@ -181,6 +181,10 @@ func TestRestoreShapes(t *testing.T) {
 			[]string{"box/rootfs/null!", "box/rootfs/also⇒box/rootfs/null", "box/rootfs/f=1"}, "",
 			[]string{"box", "box/rootfs", "box/rootfs/f=1"},
 		},
+		"a whole directory of ours": {
+			[]string{"box/", "box/no-l2s=", "box/moved-from=/old", "box/rootfs/f=1", "box/shm/", "box/shm/x=1", "box/sysdata/stat=1", "box/userns=full"}, "",
+			[]string{"box", "box/rootfs", "box/rootfs/f=1"},
+		},
 		"an empty rootfs": {[]string{"box/rootfs/"}, "", []string{"box", "box/rootfs"}},
 	} {
 		t.Run(name, func(t *testing.T) {

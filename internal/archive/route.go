@@ -4,6 +4,7 @@ import (
 	"archive/tar"
 	"fmt"
 	"path/filepath"
+	"slices"
 	"strings"
 
 	"proot-distro/internal/l2s"
@@ -16,9 +17,13 @@ type place struct {
 	file      string // in the rootfs, "" for its root
 	isRecord  bool
 	isParent  bool // a directory above: nothing of a container yet
-	isRecipe  bool // of a legacy container; there is no use for it
+	isDropped bool // there is no use for it here
 	prefix    string
 }
+
+// ownFiles are what package container and the engines keep beside a root filesystem: an archive has
+// them when somebody made it with tar, of a container's whole directory.
+var ownFiles = []string{"shm", "sysdata", "userns", "no-l2s", "moved-from"}
 
 // locate finds the meaning of a name. Its components are not checked: package layer does that.
 func locate(name string) (place, error) {
@@ -38,8 +43,8 @@ func locate(name string) (place, error) {
 	switch {
 	case len(kept) < 2:
 		return place{isParent: true}, nil
-	case kept[0] == pluginDir && len(kept) == 2 && strings.HasSuffix(kept[1], ".sh"):
-		return place{isRecipe: true}, nil
+	case kept[0] == pluginDir && len(kept) == 2 && strings.HasSuffix(kept[1], ".sh"), slices.Contains(ownFiles, kept[1]):
+		return place{isDropped: true}, nil
 	case kept[1] == rootfsDir:
 		return place{container: kept[0], file: strings.Join(kept[2:], "/"), prefix: kept[0] + "/" + rootfsDir}, nil
 	case kept[1] == recordFile && len(kept) == 2:
@@ -57,7 +62,7 @@ func (r *restore) route(hdr *tar.Header) (layer.Destination, error) {
 	if err != nil {
 		return layer.Destination{}, err
 	}
-	if at.isParent || at.isRecipe {
+	if at.isParent || at.isDropped {
 		if at.isParent && hdr.Typeflag != tar.TypeDir {
 			return layer.Destination{}, fmt.Errorf("%w: %q is not below NAME/%s", ErrNotBackup, hdr.Name, rootfsDir)
 		}
@@ -81,7 +86,7 @@ func (r *restore) route(hdr *tar.Header) (layer.Destination, error) {
 	switch hdr.Typeflag {
 	case tar.TypeLink:
 		target, err := locate(hdr.Linkname)
-		if err != nil || target.container != at.container || target.isRecord || target.isParent || target.isRecipe {
+		if err != nil || target.container != at.container || target.isRecord || target.isParent || target.isDropped {
 			return layer.Destination{}, fmt.Errorf("apply entry %q: hard link to %q, which is not in the same container", hdr.Name, hdr.Linkname)
 		}
 		hdr.Linkname = target.file

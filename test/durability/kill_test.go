@@ -173,22 +173,30 @@ func TestKilledBackup(t *testing.T) {
 	w.writeImage(300, 100)
 	w.pd("install", "-q", "./image.tar", "--name", "box")
 	clean := w.snapshot()
-	output := filepath.Join(w.work, "box.tar.gz")
 	begin := time.Now()
 	w.pd("backup", "box", "--output", "box.tar.gz")
 	longest := time.Since(begin)
-	for range kills(t) {
-		if err := os.Remove(output); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	seen := map[string]int{}
+	for i := range kills(t) {
+		name := []string{"box.tar.gz", "box.tar.zst"}[i%2] // compressed by ourselves, or by another program
+		if err := os.Remove(filepath.Join(w.work, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
-		w.kill(longest, "backup", "box", "--output", "box.tar.gz")
-		if _, err := os.Stat(output); err == nil {
-			w.remove("box")
-			w.pd("restore", "box.tar.gz")
+		w.kill(longest, "backup", "box", "--output", name)
+		if _, err := os.Stat(filepath.Join(w.work, name)); err == nil {
+			seen["whole"]++
 		} else {
-			w.pd("backup", "box", "--output", "box.tar.gz")
+			seen["none"]++
+			w.pd("backup", "box", "--output", name)
 		}
 		w.same("after a backup", clean)
+		w.remove("box")
+		w.pd("restore", name)
+		w.same("from the backup", clean)
+	}
+	t.Logf("%v within %v", seen, longest)
+	if hidden, err := filepath.Glob(filepath.Join(w.work, ".box*")); err != nil || len(hidden) > 0 {
+		t.Errorf("left: %q, %v", hidden, err)
 	}
 	damage(w, "box")
 	damaged := w.snapshot()
