@@ -67,8 +67,9 @@ func (r *registry) start() error {
 		return err
 	}
 	r.addr = l.Addr().String() // the same one after a stop
-	r.server = &http.Server{Handler: r, ErrorLog: silent}
-	go func() { _ = r.server.Serve(l) }() // ends with stop
+	server := &http.Server{Handler: r, ErrorLog: silent}
+	r.server = server
+	go func() { _ = server.Serve(l) }() // ends with stop
 	return nil
 }
 
