@@ -22,7 +22,7 @@ const module = "proot-distro/"
 // levels is the table of layers: a package imports only packages of lower levels.
 // Every package below internal/ has a line.
 var levels = map[string]int{
-	"platform": 0, "report": 0, "flock": 0, "seccomp": 0, "archtest": 0,
+	"platform": 0, "report": 0, "flock": 0, "seccomp": 0, "sshagent": 0, "archtest": 0,
 	"host": 1, "rootfs": 1,
 	"l2s": 2, "oci": 2, "compression": 2, "overlay": 2,
 	"layer": 3, "dockerfile": 3, "guest": 3, "container": 3, "image": 3, "engine": 3,

@@ -43,22 +43,23 @@ import (
 	"proot-distro/internal/platform"
 	"proot-distro/internal/registry"
 	"proot-distro/internal/report"
+	"proot-distro/internal/sshagent"
 )
 
 // Request is what `build` was asked for.
 type Request struct {
 	Dockerfile []byte
-	Name       string             // of the Dockerfile, for messages
-	Context    string             // directory
-	Ignore     *dockerfile.Ignore // of the context
-	Contexts   map[string]string  // --build-context: a directory, or docker-image://REF
-	Platforms  []platform.Arch    // at least one
-	Implicit   bool               // nobody asked for that platform: a stage may have another
-	Stage      string             // --target
-	Args       map[string]string  // --build-arg
-	Labels     map[string]string  // --label
-	Secrets    map[string]Secret  // --secret, by id
-	SSH        map[string]string  // --ssh: socket by id
+	Name       string                      // of the Dockerfile, for messages
+	Context    string                      // directory
+	Ignore     *dockerfile.Ignore          // of the context
+	Contexts   map[string]string           // --build-context: a directory, or docker-image://REF
+	Platforms  []platform.Arch             // at least one
+	Implicit   bool                        // nobody asked for that platform: a stage may have another
+	Stage      string                      // --target
+	Args       map[string]string           // --build-arg
+	Labels     map[string]string           // --label
+	Secrets    map[string]Secret           // --secret, by id
+	SSH        map[string]*sshagent.Source // --ssh, by id
 	NoCache    bool
 	Pull       bool       // ask the registry for newer base images
 	Epoch      *time.Time // SOURCE_DATE_EPOCH

@@ -33,6 +33,7 @@ import (
 	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/report"
+	"proot-distro/internal/sshagent"
 )
 
 var update = flag.Bool("update", false, "write what the corpus gives into testdata")
@@ -190,7 +191,7 @@ func (b *bench) request(options string) Request {
 	b.t.Helper()
 	req := Request{
 		Name: "Dockerfile", Context: b.context, Platforms: []platform.Arch{platform.X86_64}, Args: map[string]string{},
-		Labels: map[string]string{}, Secrets: map[string]Secret{}, SSH: map[string]string{}, Contexts: map[string]string{},
+		Labels: map[string]string{}, Secrets: map[string]Secret{}, SSH: map[string]*sshagent.Source{}, Contexts: map[string]string{},
 	}
 	var err error
 	if req.Dockerfile, err = os.ReadFile(filepath.Join(b.context, "Dockerfile")); err != nil {

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"path"
@@ -123,6 +124,7 @@ type mounted struct {
 	copies  map[int]func(context.Context) (string, error)
 	locks   []*os.File
 	dirs    []string // host paths to be deleted
+	servers []io.Closer
 	session *session
 }
 
@@ -170,6 +172,9 @@ func (p *mounted) makeCopies(ctx context.Context, s *stage) error {
 
 func (p *mounted) close(root *rootfs.FS) error {
 	err := p.stubs.remove(root)
+	for _, server := range p.servers {
+		err = errors.Join(err, server.Close())
+	}
 	for _, dir := range p.dirs {
 		err = errors.Join(err, p.session.scratch.remove(dir))
 	}
@@ -441,21 +446,4 @@ func (s Secret) read() ([]byte, error) {
 		return nil, fmt.Errorf("%s: %w", s.File, innermost(err))
 	}
 	return data, nil
-}
-
-// mountSSH shows the socket of an SSH agent.
-func (s *stage) mountSSH(root *rootfs.FS, p *mounted, m *mount) error {
-	socket, ok := s.req.SSH[m.CacheID]
-	if !ok {
-		if m.Required {
-			return fmt.Errorf("SSH agent %s is required: give it with --ssh %[1]s", m.CacheID)
-		}
-		return nil
-	}
-	if info, err := os.Stat(socket); err != nil || info.Mode()&fs.ModeSocket == 0 {
-		return fmt.Errorf("--ssh %s: %s is not the socket of an agent", m.CacheID, socket)
-	}
-	p.env = append(p.env, "SSH_AUTH_SOCK="+m.target)
-	m.ReadOnly = false // a socket is for talking
-	return p.put(root, m, socket, false)
 }

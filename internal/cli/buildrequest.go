@@ -21,6 +21,7 @@ import (
 	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/rootfs"
+	"proot-distro/internal/sshagent"
 )
 
 // buildRequest makes a request of the options.
@@ -134,25 +135,27 @@ func (a *App) buildSecrets(words []string) (map[string]build.Secret, error) {
 	return secrets, nil
 }
 
-// buildAgents reads ID[=SOCKET]; without a socket it is that of SSH_AUTH_SOCK.
-func (a *App) buildAgents(words []string) (map[string]string, error) {
-	agents := map[string]string{}
+// buildAgents reads ID[=SOCKET|KEYFILE,...]; without either it is the socket of SSH_AUTH_SOCK.
+func (a *App) buildAgents(words []string) (map[string]*sshagent.Source, error) {
+	agents := map[string]*sshagent.Source{}
 	for _, word := range words {
-		id, socket, _ := strings.Cut(word, "=")
-		if socket == "" {
-			socket = a.Getenv("SSH_AUTH_SOCK")
+		id, paths, _ := strings.Cut(word, "=")
+		if id == "" {
+			return nil, fmt.Errorf("--ssh %q: write ID, ID=SOCKET or ID=KEYFILE", word)
 		}
-		if socket == "" {
-			return nil, fmt.Errorf("--ssh %s: no SSH agent is running (SSH_AUTH_SOCK is not set)", id)
+		if paths == "" {
+			paths = a.Getenv("SSH_AUTH_SOCK")
 		}
-		info, err := os.Stat(socket)
-		if err != nil {
-			return nil, fmt.Errorf("--ssh %s: %s does not exist", id, socket)
+		if paths == "" {
+			return nil, fmt.Errorf("--ssh %s: no SSH agent is running (SSH_AUTH_SOCK is not set): start one, or write --ssh %[1]s=KEYFILE", id)
 		}
-		if info.Mode()&fs.ModeSocket == 0 {
-			return nil, fmt.Errorf("--ssh %s: %s is not an agent's socket: load the key with ssh-add and write --ssh %[1]s", id, socket)
+		source, err := sshagent.Open(strings.Split(paths, ",")...)
+		if errors.Is(err, sshagent.ErrPassphrase) {
+			return nil, fmt.Errorf("--ssh %s: %w: load it into an agent with ssh-add, and write --ssh %[1]s", id, err)
+		} else if err != nil {
+			return nil, fmt.Errorf("--ssh %s: %w", id, err)
 		}
-		agents[id] = socket
+		agents[id] = source
 	}
 	return agents, nil
 }

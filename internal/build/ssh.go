@@ -1,0 +1,79 @@
+package build
+
+import (
+	"fmt"
+	"io/fs"
+	"net"
+	"os"
+	"path/filepath"
+	"strconv"
+
+	"proot-distro/internal/rootfs"
+)
+
+// mountSSH lends the keys of --ssh, at a socket of its own.
+func (s *stage) mountSSH(root *rootfs.FS, p *mounted, m *mount) error {
+	source, ok := s.req.SSH[m.CacheID]
+	if !ok {
+		if m.Required {
+			return fmt.Errorf("SSH agent %s is required: give it with --ssh %[1]s", m.CacheID)
+		}
+		return nil
+	}
+	if err := source.Check(); err != nil {
+		return fmt.Errorf("--ssh %s: %w", m.CacheID, err)
+	}
+	dir, err := s.scratch.dir("ssh")
+	if err != nil {
+		return err
+	}
+	p.dirs = append(p.dirs, dir)
+	listener, err := listenIn(dir, "agent.sock")
+	if err != nil {
+		return fmt.Errorf("--ssh %s: %w", m.CacheID, err)
+	}
+	p.servers = append(p.servers, listener)
+	socket := filepath.Join(dir, "agent.sock")
+	if err := m.giveSocket(socket); err != nil {
+		return fmt.Errorf("--ssh %s: %w", m.CacheID, innermost(err))
+	}
+	go source.Serve(listener)
+	p.env = append(p.env, "SSH_AUTH_SOCK="+m.target)
+	m.ReadOnly = false // a socket is for talking
+	return p.put(root, m, socket, false)
+}
+
+// giveSocket sets mode and owner as the mount wants them. Without root all the guest's users are
+// this one.
+func (m *mount) giveSocket(socket string) error {
+	mode := fs.FileMode(0o600)
+	if m.Mode != nil {
+		mode = fs.FileMode(*m.Mode) & fs.ModePerm
+	}
+	if err := os.Chmod(socket, mode); err != nil || os.Geteuid() != 0 {
+		return err
+	}
+	var uid, gid int
+	if m.UID != nil {
+		uid = int(*m.UID)
+	}
+	if m.GID != nil {
+		gid = int(*m.GID)
+	}
+	return os.Chown(socket, uid, gid)
+}
+
+// listenIn makes a socket by way of the open directory: an address has room for 107 bytes.
+func listenIn(dir, name string) (net.Listener, error) {
+	d, err := os.Open(dir)
+	if err != nil {
+		return nil, err
+	}
+	defer d.Close()
+	l, err := net.ListenUnix("unix", &net.UnixAddr{Net: "unix", Name: "/proc/self/fd/" + strconv.Itoa(int(d.Fd())) + "/" + name})
+	if err != nil {
+		return nil, err
+	}
+	l.SetUnlinkOnClose(false) // the number will mean something else by then
+	return l, nil
+}
