@@ -56,8 +56,11 @@ func (a *App) enterNamespace(cmd *cobra.Command, args []string) error {
 		return err
 	}
 	reason, err := a.needsAllIDs(cmd, args)
-	if err != nil || reason == "" || native.HasAllIDs() {
+	switch {
+	case err != nil || reason == "" || native.HasAllIDs():
 		return err
+	case reason == forLeftovers && native.CheckAllIDs() != nil:
+		return nil // they stay, which is said
 	}
 	a.ReleaseSignals()
 	status, err := native.Unshare(native.AllIDs, nil)
@@ -70,6 +73,9 @@ func (a *App) enterNamespace(cmd *cobra.Command, args []string) error {
 	}
 	return err
 }
+
+// forLeftovers is the reason of a command that could do without.
+const forLeftovers = "files that an interrupted command has left have owners (--userns full)"
 
 // needsAllIDs tells why a command needs all user IDs; "" when it does not.
 func (a *App) needsAllIDs(cmd *cobra.Command, args []string) (reason string, err error) {
@@ -93,11 +99,13 @@ func (a *App) needsAllIDs(cmd *cobra.Command, args []string) (reason string, err
 			return "", err
 		}
 	}
-	need, err := store.NeedAllIDs(names...)
-	if err != nil || !need {
-		return "", err
+	if need, err := store.AllIDs(names...); need || err != nil {
+		return "files of this container have owners (--userns full)", err
 	}
-	return "files of this container have owners (--userns full)", nil
+	if need, err := store.StagedAllIDs(); need || err != nil {
+		return forLeftovers, err
+	}
+	return "", nil
 }
 
 func startsSession(cmd *cobra.Command) bool { return cmd.Name() == "login" || cmd.Name() == "run" }

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"path"
+	"slices"
 
 	"golang.org/x/sys/unix"
 
@@ -77,14 +78,30 @@ func (c *Container) ForeignFile() (string, error) {
 	return "", nil
 }
 
-// AllIDs is [Container.AllIDs] of a container that is not opened.
-func (s *Store) AllIDs(name string) (bool, error) { return s.needAllIDs([]string{name}, false) }
+// AllIDs reports whether files of one of these containers may have owners of their own.
+func (s *Store) AllIDs(names ...string) (bool, error) {
+	return s.anyAllIDs(func(t *state) (dirs []string, err error) {
+		for _, name := range names {
+			if ValidateName(name) == nil {
+				dirs = append(dirs, t.home(name))
+			}
+		}
+		return dirs, nil
+	})
+}
 
-// NeedAllIDs reports whether one of these containers, or something that was left in staging and that
-// the next command may have to delete, has files of several owners.
-func (s *Store) NeedAllIDs(names ...string) (bool, error) { return s.needAllIDs(names, true) }
+// StagedAllIDs is AllIDs of what lies in staging, which the next command may have to delete.
+func (s *Store) StagedAllIDs() (bool, error) {
+	return s.anyAllIDs(func(t *state) ([]string, error) {
+		entries, err := t.list(t.staging())
+		for i, entry := range entries {
+			entries[i] = path.Join(t.staging(), entry)
+		}
+		return entries, err
+	})
+}
 
-func (s *Store) needAllIDs(names []string, staged bool) (bool, error) {
+func (s *Store) anyAllIDs(list func(*state) (dirs []string, err error)) (bool, error) {
 	t, err := s.open()
 	if errors.Is(err, fs.ErrNotExist) {
 		return false, nil
@@ -93,24 +110,11 @@ func (s *Store) needAllIDs(names []string, staged bool) (bool, error) {
 		return false, fmt.Errorf("look at the owners of containers: %w", err)
 	}
 	defer t.Close()
-	for _, name := range names {
-		if ValidateName(name) == nil && t.hasAllIDs(t.home(name)) {
-			return true, nil
-		}
-	}
-	if !staged {
-		return false, nil
-	}
-	entries, err := t.list(t.staging())
+	dirs, err := list(t)
 	if err != nil {
 		return false, fmt.Errorf("look at the owners of containers: %w", err)
 	}
-	for _, entry := range entries {
-		if t.hasAllIDs(path.Join(t.staging(), entry)) {
-			return true, nil
-		}
-	}
-	return false, nil
+	return slices.ContainsFunc(dirs, t.hasAllIDs), nil
 }
 
 // clear deletes a container's directory, wherever it is. The mark goes last: what a killed process

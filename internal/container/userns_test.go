@@ -12,7 +12,7 @@ func TestAllIDs(t *testing.T) {
 	s, dirs := newStore(t)
 	need := func(want bool, names ...string) {
 		t.Helper()
-		if got, err := s.NeedAllIDs(names...); got != want || err != nil {
+		if got, err := s.AllIDs(names...); got != want || err != nil {
 			t.Errorf("%q: %v, %v; want %v", names, got, err, want)
 		}
 	}
@@ -44,10 +44,16 @@ func TestAllIDs(t *testing.T) {
 
 	// What a killed process left in staging needs them too, to its end.
 	check(t, os.Rename(filepath.Join(dirs.Containers(), "renamed"), filepath.Join(dirs.Staging(), "renamed~removed")))
-	need(true)
-	need(true, "other")
+	need(false, "renamed")
+	staged := func(want bool) {
+		t.Helper()
+		if got, err := s.StagedAllIDs(); got != want || err != nil {
+			t.Errorf("staged: %v, %v; want %v", got, err, want)
+		}
+	}
+	staged(true)
 	check(t, s.Sweep())
-	need(false)
+	staged(false)
 
 	c, err = s.Open("other", Shared, "test")
 	check(t, err)
