@@ -167,6 +167,19 @@ func TestStories(t *testing.T) {
 	testscript.Run(t, params(os.Getenv(envStories)))
 }
 
+// TestProot tells some of the stories again, of sessions under proot.
+func TestProot(t *testing.T) {
+	p := params("")
+	for _, story := range []string{"login", "run", "sessions", "build"} {
+		p.Files = append(p.Files, filepath.Join(os.Getenv(envStories), story+".txtar"))
+	}
+	p.Setup = func(env *testscript.Env) error {
+		env.Setenv("PD_ENGINE", "proot")
+		return setup(env)
+	}
+	testscript.Run(t, p)
+}
+
 func params(dir string) testscript.Params {
 	return testscript.Params{
 		Dir:                 dir,
