@@ -35,8 +35,8 @@ func newBackupCommand(a *App) *cobra.Command {
 		Short:   "Archive a container",
 		Long: "Write a container into a tar archive, for restore. The ending of the file's name says how it is " +
 			"compressed: .tar, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.xz, .txz, .tar.lzma, .tlzma, .tar.zst or .tzst. " +
-			"Without --output the archive goes to standard output, uncompressed. Everything in it belongs to root; " +
-			"devices, FIFOs and sockets are left out. Sessions may go on meanwhile.",
+			"Without --output the archive goes to standard output, uncompressed. Everything in it belongs to root, " +
+			"unless the container's files have owners (--userns full); devices, FIFOs and sockets are left out. Sessions may go on meanwhile.",
 		Example: "pd backup ubuntu --output ubuntu.tar.zst\n\n# Through another command\n" +
 			"pd backup ubuntu | gpg -c > ubuntu.tar.gpg",
 		ValidArgsFunction: a.completeContainer,
