@@ -131,14 +131,63 @@ func (c *comparison) dir(path string, was, is *node) {
 	case was == nil:
 		c.content(path, nil, is)
 		return
-	case was.inode() != is.inode() && was.count > 0: // another one, maybe with old entries moved into it
+	case c.replaced(was, is):
 		c.changes = append(c.changes, change{path: path, kind: isOpaque})
 		c.content(path, nil, is)
 		return
 	}
 	c.content(path, was, is)
-	if len(c.changes) == start+1 && was.mode == is.mode && was.attrs == is.attrs {
+	if len(c.changes) == start+1 && was.sameDir(is) {
 		c.changes = c.changes[:start]
+	}
+}
+
+// replaced reports whether a directory stands in the place of another: entries of it are gone, and none is left as
+// it was. Whether it is the same inode is no matter, since the numbers are used again as chance has it.
+func (c *comparison) replaced(was, is *node) bool {
+	if is.partial {
+		return false
+	}
+	both := 0
+	c.pairs(was, is, func(*node, *node) bool { both++; return true })
+	return both < int(was.count) && !c.survives(was, is)
+}
+
+// survives reports whether anything in a directory is left as it was.
+func (c *comparison) survives(was, is *node) bool {
+	if is.partial {
+		return true
+	}
+	found := false
+	c.pairs(was, is, func(was, is *node) bool {
+		switch {
+		case was.typ() != is.typ() || unfitReason(c.after.name(is), is) != "":
+		case !is.isDir():
+			found = is.same(was)
+		case was.count == 0:
+			found = was.sameDir(is)
+		default:
+			found = c.survives(was, is)
+		}
+		return !found
+	})
+	return found
+}
+
+// pairs calls f with the entries of the same name in two directories, until it returns false.
+func (c *comparison) pairs(was, is *node, f func(was, is *node) bool) {
+	old, now := c.before.children(was), c.after.children(is)
+	for len(old) > 0 && len(now) > 0 {
+		switch order := cmp.Compare(c.before.name(&old[0]), c.after.name(&now[0])); {
+		case order < 0:
+			old = old[1:]
+		case order > 0:
+			now = now[1:]
+		case !f(&old[0], &now[0]):
+			return
+		default:
+			old, now = old[1:], now[1:]
+		}
 	}
 }
 
@@ -152,6 +201,11 @@ func (c *comparison) file(path string, was, is *node) {
 	} else if is.linked {
 		c.unchanged[is.inode()] = true
 	}
+}
+
+// sameDir reports whether a directory, not counting its entries, is as another one was.
+func (n *node) sameDir(is *node) bool {
+	return n.mode == is.mode && n.attrs == is.attrs && n.owner == is.owner
 }
 
 // same reports whether a file or a link is the one that it was.

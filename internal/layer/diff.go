@@ -42,9 +42,9 @@ var ErrChanging = errors.New("changed while it was being packed")
 //
 // An entry has changed if its type, mode, size, modification or change time or inode has, a
 // directory only if its mode or its attributes have. Changed entries come with their parents
-// and, of a hard link, all names. A directory in the place of another is opaque and packed
-// whole. Times are whole seconds, and nothing in the stream depends on the machine, the user or
-// the clock. The root itself is never packed.
+// and, of a hard link, all names. A directory of which entries are gone and no other is left as it was
+// is opaque and packed whole. Times are whole seconds, and nothing in the stream depends on the machine,
+// the user or the clock. The root itself is never packed.
 //
 // An error is [ErrChanging] if an entry changes meanwhile.
 func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o DiffOptions) (DiffStats, error) {

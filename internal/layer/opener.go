@@ -103,6 +103,26 @@ func (o *opener) readDir(path string) (*rootfs.Dir, []rootfs.Entry, error) {
 	return d, entries, err
 }
 
+// openAt opens a file.
+func (o *opener) openAt(name string) (*os.File, error) {
+	dir, base := splitName(name[1:])
+	d, err := o.dirAt("/" + dir)
+	if err != nil {
+		return nil, err
+	}
+	return o.openRegular(d, base)
+}
+
+func (o *opener) readlink(name string) (target string, err error) {
+	dir, base := splitName(name[1:])
+	d, err := o.dirAt("/" + dir)
+	if err != nil {
+		return "", err
+	}
+	err = o.try("/"+dir, func() error { target, err = d.Readlink(base); return err })
+	return target, err
+}
+
 // openRegular opens a file in d. It is given its mode back at once.
 func (o *opener) openRegular(d *rootfs.Dir, base string) (f *os.File, err error) {
 	err = o.try(d.Path(), func() error { f, err = d.Open(base); return err })

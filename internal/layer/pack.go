@@ -130,19 +130,9 @@ func (p *packer) directory(c change, hdr *tar.Header) error {
 func (p *packer) symlink(c change, hdr *tar.Header) (err error) {
 	hdr.Typeflag = tar.TypeSymlink
 	if hdr.Linkname, err = p.readlink(c.path); err != nil {
-		return err
+		return changing(err)
 	}
 	return p.tar.WriteHeader(hdr)
-}
-
-func (p *packer) readlink(name string) (target string, err error) {
-	dir := path.Dir(name)
-	d, err := p.dirAt(dir)
-	if err != nil {
-		return "", changing(err)
-	}
-	err = p.try(dir, func() error { target, err = d.Readlink(path.Base(name)); return err })
-	return target, changing(err)
 }
 
 func (p *packer) file(c change, hdr *tar.Header) error {
@@ -185,11 +175,7 @@ func (p *packer) openFile(c change) (*os.File, error) {
 		}
 		name = file.Name
 	}
-	d, err := p.dirAt(path.Dir(name))
-	if err != nil {
-		return nil, err
-	}
-	return p.openRegular(d, path.Base(name))
+	return p.openAt(name)
 }
 
 // statUnchanged refuses a file that is not the one, or not as, it was noted.

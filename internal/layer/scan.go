@@ -71,9 +71,10 @@ type todo struct {
 
 // listing is what is in a directory. Names are offsets in names, and subdirectories follow later.
 type listing struct {
-	attrs uint64 // of the directory
-	nodes []node
-	names []byte
+	attrs   uint64 // of the directory
+	partial bool   // some of its entries are left out
+	nodes   []node
+	names   []byte
 }
 
 func newQueue() *queue {
@@ -114,7 +115,7 @@ func (q *queue) done(d todo, b listing, err error) {
 	t := &q.tree
 	first, names := uint32(len(t.nodes)), uint32(len(t.names))
 	self := &t.nodes[d.node]
-	self.attrs, self.first, self.count = b.attrs, first, uint32(len(b.nodes))
+	self.attrs, self.partial, self.first, self.count = b.attrs, b.partial, first, uint32(len(b.nodes))
 	t.nodes = append(t.nodes, b.nodes...)
 	t.names = append(t.names, b.names...)
 	for i := range t.nodes[first:] {
@@ -160,6 +161,7 @@ func (s *scanner) dir(path string) (listing, error) {
 	s.attrs = hashAttrs(d)
 	for _, e := range entries {
 		if s.left(path, e.Name) {
+			s.partial = true
 			continue
 		}
 		n, err := s.stat(d, path, e.Name)
@@ -208,6 +210,7 @@ func nodeOf(st *unix.Stat_t) node {
 		dev: uint64(st.Dev), ino: uint64(st.Ino), mode: uint32(st.Mode), size: st.Size,
 		mtime: nanoseconds(st.Mtim), ctime: nanoseconds(st.Ctim),
 		linked: st.Nlink > 1 && uint32(st.Mode)&unix.S_IFMT != unix.S_IFDIR,
+		rdev:   uint64(st.Rdev), owner: [2]uint32{st.Uid, st.Gid},
 	}
 }
 

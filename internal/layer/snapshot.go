@@ -28,9 +28,12 @@ type node struct {
 	first, count uint32 // a directory's entries
 	name         uint32 // offset in names
 	mode         uint32 // st_mode
+	rdev         uint64 // of a device
+	owner        [2]uint32
 	nameLen      uint8
 	linked       bool // has other names
 	standIn      bool // see package l2s
+	partial      bool // a directory of which entries are left out
 }
 
 func (n *node) typ() uint32         { return n.mode & unix.S_IFMT }
