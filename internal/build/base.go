@@ -78,6 +78,7 @@ func (s *session) pull(ctx context.Context, typed string, arch platform.Arch) (*
 	for i, blob := range img.Layers {
 		t.add(builtLayer{blob, config.RootFS.DiffIDs[i]})
 	}
+	t.base = len(t.layers)
 	return t, img.Record, nil
 }
 

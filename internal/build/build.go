@@ -33,6 +33,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"sync"
 	"time"
 
 	"proot-distro/internal/dockerfile"
@@ -86,6 +87,8 @@ type Builder struct {
 	Version string // of this program, for servers
 	// Insecure accepts plain http and bad certificates for base images.
 	Insecure bool
+	// MayMount says that this process has a mount namespace of its own, and may mount there.
+	MayMount bool
 }
 
 // Result is one image of a build.
@@ -148,6 +151,7 @@ type session struct {
 	started  time.Time
 	closers  []func() error
 	warnings map[string]bool // told already
+	stacks   func() bool     // whether trees can be stacked; see overlays
 }
 
 func (b *Builder) open(req Request) (*session, error) {
@@ -156,10 +160,12 @@ func (b *Builder) open(req Request) (*session, error) {
 	if err != nil {
 		return nil, err
 	}
-	return &session{
+	s := &session{
 		Builder: b, req: req, steps: steps, scratch: newScratch(b.Host.Dirs),
 		images: map[string]*tree{}, pulled: map[string]bool{}, named: map[string]*source{}, started: time.Now().UTC(), warnings: map[string]bool{},
-	}, nil
+	}
+	s.stacks = sync.OnceValue(s.tryStacks)
+	return s, nil
 }
 
 func (s *session) close() error {

@@ -87,10 +87,7 @@ func (s *stage) copyStep(ctx context.Context, step *copyStep, header string) err
 		r.Sources = append(r.Sources, sum)
 	}
 	key := r.key()
-	err = s.layerStep(header, key, history, func() (stepEntry, bool, error) {
-		e, err := s.writeCopy(ctx, step, batches)
-		return e, false, err
-	})
+	err = s.layerStep(header, key, history, func() (stepEntry, error) { return s.writeCopy(ctx, step, batches) })
 	if err == nil && quick != "" {
 		if e, ok := s.steps.find(key, s.Cache); ok {
 			err = s.steps.record(quick, e)

@@ -208,7 +208,7 @@ func (s *stage) mountAll(ctx context.Context, root *rootfs.FS, cmd command, moun
 // mountOwn prepares what every RUN has: /dev, /proc and /sys of the engine, name resolution.
 func (s *stage) mountOwn(root *rootfs.FS, p *mounted) error {
 	for _, dir := range []string{"/dev", "/proc", "/sys"} {
-		at, err := s.tree.stubs.add(root, dir, true)
+		at, err := s.tree.files.stubs().add(root, dir, true)
 		if err != nil {
 			return err
 		}
@@ -230,7 +230,7 @@ func (s *stage) mountOwn(root *rootfs.FS, p *mounted) error {
 		if err := os.WriteFile(file, []byte(f.content), 0o644); err != nil {
 			return fmt.Errorf("write %s: %w", f.name, err)
 		}
-		at, err := s.tree.stubs.add(root, "/etc/"+f.name, false)
+		at, err := s.tree.files.stubs().add(root, "/etc/"+f.name, false)
 		if err != nil {
 			return err
 		}

@@ -2,6 +2,8 @@ package build
 
 import (
 	"archive/tar"
+	"encoding/json"
+	"fmt"
 	"io"
 	"path"
 	"strings"
@@ -13,6 +15,28 @@ type owner struct{ uid, gid int }
 // owners are the entries of a tree, by guest path without links, that do not belong to root. On
 // disk all files are the caller's.
 type owners map[string]owner
+
+// MarshalJSON makes {"/path": [uid, gid]}.
+func (o owners) MarshalJSON() ([]byte, error) {
+	plain := make(map[string][2]int, len(o))
+	for name, who := range o {
+		plain[name] = [2]int{who.uid, who.gid}
+	}
+	return json.Marshal(plain)
+}
+
+// parseOwners reads what MarshalJSON made.
+func parseOwners(data []byte) (owners, error) {
+	var plain map[string][2]int
+	if err := json.Unmarshal(data, &plain); err != nil {
+		return nil, fmt.Errorf("read owners: %w", err)
+	}
+	o := make(owners, len(plain))
+	for name, who := range plain {
+		o[name] = owner{who[0], who[1]}
+	}
+	return o, nil
+}
 
 // set keeps the table small: most files are root's.
 func (o owners) set(name string, who owner) {

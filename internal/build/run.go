@@ -54,10 +54,7 @@ func (s *stage) run(ctx context.Context, c *instructions.RunCommand, header stri
 		r.Mounts = append(r.Mounts, m.key)
 	}
 	history := "RUN " + strings.Join(s.historyWords(cmd.argv), " ")
-	return s.layerStep(header, r.key(), history, func() (stepEntry, bool, error) {
-		e, err := s.runCommand(ctx, c, cmd, mounts)
-		return e, true, err
-	})
+	return s.layerStep(header, r.key(), history, func() (stepEntry, error) { return s.runCommand(ctx, c, cmd, mounts) })
 }
 
 // checkRun refuses what no engine of ours does.
@@ -115,72 +112,84 @@ func (s *stage) commandOf(c *instructions.RunCommand) (command, error) {
 }
 
 // runCommand runs the command and makes a layer of what it did.
-func (s *stage) runCommand(ctx context.Context, c *instructions.RunCommand, cmd command, mounts []mount) (e stepEntry, err error) {
-	if err := s.tree.unpack(ctx); err != nil {
-		return e, err
-	}
-	root := s.tree.root
-	place, err := s.mountAll(ctx, root, cmd, mounts)
+func (s *stage) runCommand(ctx context.Context, c *instructions.RunCommand, cmd command, mounts []mount) (stepEntry, error) {
+	root, err := s.tree.disk().begin(ctx)
 	if err != nil {
-		return e, errors.Join(err, place.close(root))
+		return stepEntry{}, err
 	}
-	defer func() { err = errors.Join(err, place.close(root)) }()
+	place, err := s.mountAll(ctx, root, cmd, mounts)
+	var made runLayer
+	if err == nil {
+		made, err = s.runMounted(ctx, c, root, cmd, place)
+	}
+	if err := errors.Join(err, place.close(root)); err != nil {
+		return stepEntry{}, err
+	}
+	if made.Entries == 0 {
+		return s.outcome(), s.tree.files.keep(nil, 0)
+	}
+	top := builtLayer{s.Cache.Blob(made.descriptor()), made.DiffID}
+	return made.stepEntry, s.tree.files.keep(&top, onDisk(made.Bytes, made.Entries))
+}
+
+// runLayer is what a command has made.
+type runLayer struct {
+	stepEntry
+	layer.DiffStats
+}
+
+// runMounted runs the command where all is in its place.
+func (s *stage) runMounted(ctx context.Context, c *instructions.RunCommand, root *rootfs.FS, cmd command, place *mounted) (
+	made runLayer, err error,
+) {
 	spec, err := s.spec(root, cmd, place)
 	if err != nil {
-		return e, err
+		return made, err
 	}
 	spec.NoNetwork = instructions.GetNetwork(c) == instructions.NetworkNone
 	process, err := s.prepare(ctx, &spec, place)
 	if err != nil {
-		return e, err
+		return made, err
 	}
-	before, err := s.tree.snapshot(ctx, place.skip, place.id())
-	if err != nil {
-		return e, err
+	if err := s.tree.files.mark(ctx, place); err != nil {
+		return made, err
 	}
 	if err := root.MkdirAll(spec.WorkDir, 0o755); err != nil {
-		return e, fmt.Errorf("make the working directory: %w", err)
+		return made, fmt.Errorf("make the working directory: %w", err)
 	}
 	if err := s.attend(ctx, process); err != nil {
-		return e, err
+		return made, err
 	}
-	return s.diff(ctx, before, place, spec.User)
-}
-
-// diff makes a layer of what has changed since a snapshot.
-func (s *stage) diff(ctx context.Context, before *layer.Tree, place *mounted, user engine.User) (stepEntry, error) {
-	var stats layer.DiffStats
-	e, err := s.addLayer(ctx, func(w io.Writer) (err error) {
-		stats, err = layer.Diff(ctx, s.tree.root, before, w, layer.DiffOptions{
-			Skip: place.skip, Epoch: s.req.Epoch, Owner: s.ownerAfter(before, user),
+	made.stepEntry, err = s.addLayer(ctx, func(w io.Writer) (err error) {
+		made.DiffStats, err = s.tree.files.diff(ctx, w, place, layer.DiffOptions{
+			Skip: place.skip, Epoch: s.req.Epoch, Owner: s.ownerAfter(root, spec.User),
 			OnSkip: func(name, reason string) { s.Report.Detailf("%s is left out of the layer: %s", name, reason) },
 		})
+		if err == nil && made.Entries == 0 {
+			err = errUnchanged
+		}
 		return err
 	})
-	if err != nil {
-		return e, err
+	if errors.Is(err, errUnchanged) {
+		err = nil
 	}
-	s.tree.seen, s.tree.seenSkip = stats.After, place.id()
-	if len(place.stubs) > 0 { // which are going to be removed
-		s.tree.seen = nil
-	}
-	if stats.Entries == 0 {
-		return s.outcome(), nil
-	}
-	return e, nil
+	return made, err
 }
+
+// errUnchanged keeps an empty layer out of the cache.
+var errUnchanged = errors.New("nothing has changed")
 
 // ownerAfter tells whom an entry belongs to after a RUN: as before, or else the user who ran it. As root
 // the disk can tell of others.
-func (s *stage) ownerAfter(before *layer.Tree, user engine.User) func(string) (int, int) {
+func (s *stage) ownerAfter(root *rootfs.FS, user engine.User) func(string) (int, int) {
 	asRoot := os.Geteuid() == 0
 	return func(name string) (int, int) {
 		who, known := s.tree.owners[name]
-		if !known && !before.Has(name) {
+		if !known && !s.tree.files.had(name) {
 			who = owner{user.UID, user.GID}
 		}
 		if asRoot {
-			if info, err := s.tree.root.View(rootfs.NoLinks).Lstat(name); err == nil && (info.UID != 0 || info.GID != 0) {
+			if info, err := root.View(rootfs.NoLinks).Lstat(name); err == nil && (info.UID != 0 || info.GID != 0) {
 				who = owner{info.UID, info.GID}
 			}
 		}

@@ -293,9 +293,8 @@ func (s *stage) stepNumber() int {
 	return max(s.step, 1)
 }
 
-// made is what a step that makes a layer does when it is not in the cache: it gives the layer's
-// outcome, and reports whether the stage's files have it already.
-type made func() (e stepEntry, applied bool, err error)
+// made is what a step that makes a layer does when it is not in the cache.
+type made func() (stepEntry, error)
 
 // layerStep runs a step through the cache.
 func (s *stage) layerStep(header, key string, history string, do made) error {
@@ -304,16 +303,12 @@ func (s *stage) layerStep(header, key string, history string, do made) error {
 		s.Report.Infof("CACHED %s", header)
 	} else {
 		s.Report.Infof("%s", header)
-		var applied bool
 		var err error
-		if entry, applied, err = do(); err != nil {
+		if entry, err = do(); err != nil {
 			return err
 		}
 		if err := s.steps.record(key, entry); err != nil {
 			return err
-		}
-		if applied && entry.LayerDigest != "" {
-			s.tree.applied++
 		}
 	}
 	s.commit(entry, history)

@@ -3,6 +3,7 @@ package build
 import (
 	"context"
 	"fmt"
+	"io"
 	"os"
 	"slices"
 
@@ -26,14 +27,29 @@ type builtLayer struct {
 type tree struct {
 	session *session
 	layers  []builtLayer
+	base    int // how many of them are an image's that others are likely to be based on
 
-	root    *rootfs.FS // nil until it is needed
-	applied int        // of layers
-	owners  owners
-	stubs   stubs // mount points made for RUN
+	files  files // nil until they are needed
+	owners owners
+}
 
-	seen     *layer.Tree // the tree as of now, if known
-	seenSkip string      // what was left out of it
+// files are a tree's files on disk. There are two ways: [stacked] where overlays can be mounted, else [unpacked].
+type files interface {
+	// open gives the files with every layer applied, and without mount points of ours. Nobody may write to them.
+	open(ctx context.Context) (*rootfs.FS, error)
+	// begin is open for a RUN. What it changes is what diff finds, or is lost if that is not called.
+	begin(ctx context.Context) (*rootfs.FS, error)
+	// stubs are the mount points for our own binds that are in the files.
+	stubs() *stubs
+	// mark notes how the files are before the command runs, but for what place has brought.
+	mark(ctx context.Context, place *mounted) error
+	// had reports whether there was an entry of that name then.
+	had(name string) bool
+	// diff writes a layer of what has changed since.
+	diff(ctx context.Context, w io.Writer, place *mounted, o layer.DiffOptions) (layer.DiffStats, error)
+	// keep tells what became of a diff: the layer on top, of so many bytes, which the files have already, or
+	// none.
+	keep(top *builtLayer, size int64) error
 }
 
 func newTree(s *session) *tree { return &tree{session: s, owners: owners{}} }
@@ -41,14 +57,15 @@ func newTree(s *session) *tree { return &tree{session: s, owners: owners{}} }
 // fork gives an independent tree with the same layers.
 func (t *tree) fork() *tree {
 	c := newTree(t.session)
-	c.layers = slices.Clone(t.layers)
+	c.layers, c.base = slices.Clone(t.layers), t.base
 	return c
 }
 
 // chain identifies the content: the chain ID of the OCI image specification.
-func (t *tree) chain() digest.Digest {
-	var chain digest.Digest
-	for _, l := range t.layers {
+func (t *tree) chain() digest.Digest { return chainOf(t.layers) }
+
+func chainOf(layers []builtLayer) (chain digest.Digest) {
+	for _, l := range layers {
 		if chain == "" {
 			chain = l.diffID
 			continue
@@ -61,71 +78,74 @@ func (t *tree) chain() digest.Digest {
 // add puts a layer on top that is not in the files yet.
 func (t *tree) add(l builtLayer) { t.layers = append(t.layers, l) }
 
-// open gives the files, with every layer applied and without mount points of ours.
-func (t *tree) open(ctx context.Context) (*rootfs.FS, error) {
-	if err := t.unpack(ctx); err != nil {
-		return nil, err
+// disk gives the tree files.
+func (t *tree) disk() files {
+	switch {
+	case t.files != nil:
+	case t.session.stacks():
+		t.files = newStacked(t)
+	default:
+		t.files = &unpacked{tree: t}
 	}
-	if len(t.stubs) > 0 {
-		t.seen = nil
-		if err := t.stubs.remove(t.root); err != nil {
-			return nil, err
-		}
-		t.stubs = nil
-	}
-	return t.root, nil
+	return t.files
 }
 
-// unpack applies the layers that are missing.
-func (t *tree) unpack(ctx context.Context) (err error) {
-	if t.root == nil {
-		if t.root, err = t.session.scratch.tree("root"); err != nil {
-			return err
-		}
-		t.session.closers = append(t.session.closers, t.root.Close)
+// open gives the files, with every layer applied and without mount points of ours, to be read.
+func (t *tree) open(ctx context.Context) (*rootfs.FS, error) { return t.disk().open(ctx) }
+
+// takeOver moves the files of a tree that nobody needs any more to one with the same layers.
+func (t *tree) takeOver(from *tree) {
+	f, ok := from.files.(*unpacked)
+	if !ok { // the others' are in the cache
+		return
 	}
-	for ; t.applied < len(t.layers); t.applied++ {
-		t.seen = nil
-		label := fmt.Sprintf("Extracting %d/%d", t.applied+1, len(t.layers))
-		if err := t.apply(ctx, t.layers[t.applied].blob, label); err != nil {
-			return fmt.Errorf("unpack layer %d of %d: %w", t.applied+1, len(t.layers), err)
-		}
-	}
-	return nil
+	t.files, t.owners = f, from.owners
+	f.tree = t
+	from.files, from.owners = nil, owners{}
 }
 
-func (t *tree) apply(ctx context.Context, blob image.Blob, label string) error {
+// apply applies layer i to files.
+func (t *tree) apply(ctx context.Context, root *rootfs.FS, i int) (layer.Stats, error) {
+	label := fmt.Sprintf("Extracting %d/%d", i+1, len(t.layers))
+	stats, err := t.applyBlob(ctx, root, t.layers[i].blob, label)
+	if err != nil {
+		return stats, fmt.Errorf("unpack layer %d of %d: %w", i+1, len(t.layers), err)
+	}
+	return stats, nil
+}
+
+func (t *tree) applyBlob(ctx context.Context, root *rootfs.FS, blob image.Blob, label string) (stats layer.Stats, err error) {
 	stream, err := blob.Open()
 	if err != nil {
-		return err
+		return stats, err
 	}
 	defer stream.Close()
 	meter := t.session.Report.Begin(report.Task{Label: label, Total: blob.Descriptor().Size})
 	defer meter.Done()
 	plain, err := compression.NewReader(metered{stream, meter})
 	if err != nil {
-		return err
+		return stats, err
 	}
 	defer plain.Close()
 	learnt, wait := t.owners.tap(plain)
-	_, err = layer.Apply(ctx, t.root, learnt, layer.Options{Whiteouts: true})
+	stats, err = layer.Apply(ctx, root, learnt, layer.Options{Whiteouts: true})
 	wait()
 	if err != nil && ctx.Err() == nil {
 		if verdict := plain.Drain(); verdict != nil { // a wrong digest explains the rest
-			return verdict
+			return stats, verdict
 		}
 	}
 	if err == nil && os.Geteuid() == 0 {
-		err = t.chown()
+		err = t.chown(root)
 	}
-	return err
+	return stats, err
 }
 
 // chown gives the files their owners where that is possible: for root, whose guests
 // can be other users for the kernel too. Failures are the business of nobody: proot's guests need none of it.
-func (t *tree) chown() error {
+func (t *tree) chown(root *rootfs.FS) error {
 	for name, who := range t.owners {
-		dir, base, err := t.root.Parent(name)
+		dir, base, err := root.View(rootfs.GuestLinks).Parent(name)
 		if err != nil {
 			continue
 		}
@@ -138,39 +158,6 @@ func (t *tree) chown() error {
 		dir.Close()
 	}
 	return nil
-}
-
-// takeOver moves the files of a tree that nobody needs any more to one with the same layers.
-func (t *tree) takeOver(from *tree) {
-	if t.root != nil || from.root == nil {
-		return
-	}
-	t.root, t.applied, t.owners, t.stubs = from.root, from.applied, from.owners, from.stubs
-	t.seen, t.seenSkip = from.seen, from.seenSkip
-	from.root, from.applied, from.owners, from.stubs, from.seen = nil, 0, owners{}, nil, nil
-}
-
-// drop deletes the files; they come back when they are needed again.
-func (t *tree) drop() error {
-	if t.root == nil {
-		return nil
-	}
-	err := t.session.scratch.remove(t.root.Path())
-	t.root, t.applied, t.owners, t.stubs, t.seen = nil, 0, owners{}, nil, nil
-	return err
-}
-
-// snapshot gives the tree as it is, leaving out what skip names; id tells skips apart.
-func (t *tree) snapshot(ctx context.Context, skip func(string) bool, id string) (*layer.Tree, error) {
-	if t.seen != nil && t.seenSkip == id {
-		return t.seen, nil
-	}
-	seen, err := layer.Snapshot(ctx, t.root, skip)
-	if err != nil {
-		return nil, fmt.Errorf("examine the stage's files: %w", err)
-	}
-	t.seen, t.seenSkip = seen, id
-	return seen, nil
 }
 
 // metered counts what passes through it.

@@ -20,10 +20,7 @@ func (s *stage) workdir(ctx context.Context, c *instructions.WorkdirCommand, hea
 	r := recipe{
 		Parent: s.tree.chain(), Arch: s.arch, Step: "WORKDIR", Epoch: epochSeconds(s.req.Epoch), WorkDir: dir, User: s.img.Config.User,
 	}
-	return s.layerStep(header, r.key(), "WORKDIR "+dir, func() (stepEntry, bool, error) {
-		e, err := s.makeWorkdir(ctx, dir)
-		return e, false, err
-	})
+	return s.layerStep(header, r.key(), "WORKDIR "+dir, func() (stepEntry, error) { return s.makeWorkdir(ctx, dir) })
 }
 
 // makeWorkdir makes a layer with what is missing of a directory. It belongs to the user, as with

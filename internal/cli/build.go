@@ -98,6 +98,10 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 }
 
 func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
+	mayMount, done, err := a.inMountNamespace()
+	if done {
+		return err
+	}
 	if err := a.setProgress(cmd, o.progress); err != nil {
 		return err
 	}
@@ -109,6 +113,7 @@ func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
 	if err != nil {
 		return err
 	}
+	b.MayMount = mayMount
 	if o.check {
 		return a.checkDockerfile(cmd.Context(), b, req)
 	}
@@ -121,6 +126,9 @@ func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
 		return err
 	}
 	defer release()
+	if err := b.Cache.TrimTrees(); err != nil {
+		a.UI.Warnf("leftovers of earlier builds could not be deleted: %v", err)
+	}
 	unlock, err := b.Cache.Lock(image.Shared) // until the tags refer to what was built
 	if err != nil {
 		return err

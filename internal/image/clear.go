@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"path"
 	"slices"
 	"strings"
 
@@ -16,9 +17,10 @@ import (
 // ClearRequest says what of the cache to delete: all of it, or what its fields name.
 type ClearRequest struct {
 	// Orphans are layers and partial downloads that no cached image, no build step and
-	// none of Used refers to.
+	// none of Used refers to, and what was unpacked of them.
 	Orphans bool
-	// Build is the index of build steps, and the layers that only it refers to.
+	// Build is the index of build steps, the layers that only it refers to, and what was
+	// unpacked.
 	Build bool
 	// Used are the records of containers: what they refer to is kept by the two above.
 	Used []*oci.Record
@@ -83,8 +85,40 @@ func (cl *clearing) everything() error {
 	}
 	slices.SortStableFunc(entries, func(a, b rootfs.Entry) int { return last(a.Name) - last(b.Name) })
 	var failed []error
+	failed = append(failed, cl.trees(func(TreeInfo) bool { return true }))
 	for _, e := range entries {
 		failed = append(failed, cl.remove(cl.dir, e.Name))
+	}
+	return errors.Join(failed...)
+}
+
+// trees deletes the unpacked layers that doomed picks, and whatever is no tree.
+func (cl *clearing) trees(doomed func(TreeInfo) bool) error {
+	dir, err := cl.dir.OpenDir(treesDir)
+	if err != nil {
+		return nil // there are none; a link is deleted with the rest
+	}
+	defer dir.Close()
+	tree, err := cl.c.open(false)
+	if err != nil {
+		return err
+	}
+	entries, err := dir.ReadDir()
+	if err != nil {
+		return err
+	}
+	var failed []error
+	for _, e := range entries {
+		if info, err := readTreeInfo(tree, path.Join(treesDir, e.Name)); err == nil && e.Name[0] != '.' && !doomed(info) {
+			continue
+		}
+		size := measure(dir, e.Name, 0)
+		if err := dir.RemoveAll(e.Name, rootfs.RemoveOptions{}); err != nil {
+			failed = append(failed, err)
+			continue
+		}
+		cl.freed += size
+		cl.req.Removed(path.Join(treesDir, e.Name))
 	}
 	return errors.Join(failed...)
 }
@@ -140,6 +174,9 @@ func (cl *clearing) buildSteps() error {
 	if err := cl.remove(cl.dir, buildIndex); err != nil && !errors.Is(err, fs.ErrNotExist) {
 		return err
 	}
+	if err := cl.trees(func(TreeInfo) bool { return true }); err != nil {
+		return err
+	}
 	if indexErr != nil {
 		return fmt.Errorf("the index of build steps could not be read, so that it is deleted but its layers stay: %w", indexErr)
 	}
@@ -155,7 +192,9 @@ func (cl *clearing) orphans() error {
 	if err != nil {
 		return fmt.Errorf("nothing is deleted, since build steps may use it: %w", err)
 	}
-	return cl.blobs(func(d digest.Digest) bool { return !keep[d] && !built[d] })
+	orphan := func(d digest.Digest) bool { return !keep[d] && !built[d] }
+	err = cl.trees(func(t TreeInfo) bool { return slices.ContainsFunc(t.Layers, orphan) })
+	return errors.Join(err, cl.blobs(orphan))
 }
 
 // kept are the blobs of cached images and of containers.

@@ -30,6 +30,7 @@ type unfit struct{ path, reason string }
 type comparison struct {
 	before, after *Tree
 	skip          func(path string) bool
+	given         func(path string) bool // DiffOptions.Given
 	changes       []change
 	unfit         []unfit
 
@@ -39,11 +40,11 @@ type comparison struct {
 }
 
 // compare compares trees; before may be nil.
-func compare(before, after *Tree, skip func(path string) bool) *comparison {
+func compare(before, after *Tree, o DiffOptions) *comparison {
 	if before == nil {
 		before = &Tree{nodes: []node{{}}}
 	}
-	c := &comparison{before: before, after: after, skip: skip}
+	c := &comparison{before: before, after: after, skip: o.Skip, given: o.Given}
 	c.run()
 	whole := map[inode]bool{}
 	for file := range c.changed {
@@ -137,9 +138,15 @@ func (c *comparison) dir(path string, was, is *node) {
 		return
 	}
 	c.content(path, was, is)
-	if len(c.changes) == start+1 && was.sameDir(is) {
+	if len(c.changes) == start+1 && was.sameDir(is) && !c.givenAway(path, was, is) {
 		c.changes = c.changes[:start]
 	}
+}
+
+// givenAway reports whether a directory that was touched has another owner, though not on disk.
+func (c *comparison) givenAway(path string, was, is *node) bool {
+	touched := was.ctime != is.ctime || was.inode() != is.inode()
+	return touched && c.given != nil && c.given(path)
 }
 
 // replaced reports whether a directory stands in the place of another: entries of it are gone, and none is left as

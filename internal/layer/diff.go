@@ -17,6 +17,9 @@ type DiffOptions struct {
 	Skip func(path string) bool
 	// Epoch is SOURCE_DATE_EPOCH: later modification times become this one. May be nil.
 	Epoch *time.Time
+	// Given tells of an entry that was touched and has not changed otherwise whether its owner has. May
+	// be nil.
+	Given func(path string) bool
 	// Owner tells the owner of an entry; nil means root.
 	Owner func(path string) (uid, gid int)
 	// OnSkip is told of each entry that a layer cannot hold: sockets, devices, names
@@ -54,7 +57,7 @@ func Diff(ctx context.Context, root *rootfs.FS, before *Tree, w io.Writer, o Dif
 	}
 	p := newPacker(ctx, root, tar.NewWriter(w), o)
 	p.newest = newest
-	err = p.run(compare(before, after, o.Skip))
+	err = p.run(compare(before, after, o))
 	if err := errors.Join(err, p.restore()); err != nil {
 		return DiffStats{}, err
 	}

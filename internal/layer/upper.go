@@ -24,13 +24,13 @@ import (
 // several hard links that is written to parts from the others. And it lacks files that system calls have been
 // made on without any effect, as by chmod(1) to the mode that a file has.
 func DiffUpper(ctx context.Context, upper, below *rootfs.FS, w io.Writer, o DiffOptions) (DiffStats, error) {
-	s := newUpperScan(ctx, upper, below, o.Skip)
+	s := newUpperScan(ctx, upper, below, o)
 	err := s.dir("/", 0, 0, true)
 	if err := errors.Join(err, s.close()); err != nil {
 		return DiffStats{}, err
 	}
 	p := newPacker(ctx, upper, tar.NewWriter(w), o)
-	err = p.run(compare(&s.before, &s.after, o.Skip))
+	err = p.run(compare(&s.before, &s.after, o))
 	return p.stats, errors.Join(err, p.restore())
 }
 
@@ -38,15 +38,15 @@ func DiffUpper(ctx context.Context, upper, below *rootfs.FS, w io.Writer, o Diff
 // the upper one has too are looked into.
 type upperScan struct {
 	ctx           context.Context
-	skip          func(path string) bool
+	o             DiffOptions
 	upper, below  *opener
 	before, after Tree
 }
 
-func newUpperScan(ctx context.Context, upper, below *rootfs.FS, skip func(string) bool) *upperScan {
+func newUpperScan(ctx context.Context, upper, below *rootfs.FS, o DiffOptions) *upperScan {
 	root := node{mode: unix.S_IFDIR}
 	return &upperScan{
-		ctx: ctx, skip: skip, upper: newOpener(newModes(upper)), below: newOpener(newModes(below)),
+		ctx: ctx, o: o, upper: newOpener(newModes(upper)), below: newOpener(newModes(below)),
 		before: Tree{nodes: []node{root}}, after: Tree{nodes: []node{root}},
 	}
 }
@@ -74,7 +74,7 @@ func (s *upperScan) dir(path string, was, is uint32, merged bool) error {
 		return err
 	}
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(entries)), func(name string) bool {
-		out := path == "/" && name == l2s.Dir || s.skip != nil && s.skip(joinPath(path, name))
+		out := path == "/" && name == l2s.Dir || s.o.Skip != nil && s.o.Skip(joinPath(path, name))
 		s.after.nodes[is].partial = s.after.nodes[is].partial || out
 		return out
 	})
@@ -206,6 +206,9 @@ func (s *upperScan) opaque(path string) bool {
 // untouched reports whether an entry was merely copied to the upper tree, as by being opened for writing.
 func (s *upperScan) untouched(name string, was, is *node) bool {
 	if was.mode != is.mode || was.size != is.size || was.mtime != is.mtime || was.owner != is.owner || is.linked {
+		return false
+	}
+	if s.o.Given != nil && s.o.Given(name) {
 		return false
 	}
 	switch is.typ() {

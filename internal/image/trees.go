@@ -1,0 +1,273 @@
+package image
+
+import (
+	"cmp"
+	"crypto/rand"
+	"encoding/json"
+	"errors"
+	"fmt"
+	"io/fs"
+	"path"
+	"path/filepath"
+	"slices"
+	"strings"
+	"time"
+
+	"github.com/opencontainers/go-digest"
+
+	"proot-distro/internal/rootfs"
+)
+
+// Unpacked layers, for builds: the directory build_trees/<chain ID> of the cache has the files of a tree, or the upper
+// directory of an overlay over another tree, and tree.json. Nobody writes to one any more once it has that name. Its
+// blobs are in the cache as well, so that a tree can always be made again.
+const (
+	treesDir   = "build_trees"
+	treeFiles  = "files"
+	treeInfo   = "tree.json"
+	newTree    = ".new-" // while it is filled
+	doomedTree = ".old-" // while it is deleted
+
+	maxTreeInfo = 64 << 20 // bytes
+	maxTrees    = 10 << 30 // bytes, of all trees together; those that were not used for the longest time go first
+)
+
+// TreeInfo is what is known of a tree.
+type TreeInfo struct {
+	Below  digest.Digest   `json:"below,omitempty"` // chain ID of the tree that it changes; empty for a whole one
+	Layers []digest.Digest `json:"layers"`          // blobs that it was made of, with those of the trees below
+	Size   int64           `json:"size"`            // bytes of files
+	Notes  json.RawMessage `json:"notes"`           // its maker's
+}
+
+// FindTree gives what is known of a tree, and its files. The error is fs.ErrNotExist when there is none. The caller
+// holds the cache's lock, [Shared], as long as it uses them.
+func (c *Cache) FindTree(chain digest.Digest) (info TreeInfo, files *rootfs.FS, err error) {
+	if chain.Validate() != nil {
+		return info, nil, fs.ErrNotExist
+	}
+	tree, err := c.open(false)
+	if err != nil {
+		return info, nil, err
+	}
+	name := path.Join(treesDir, chain.Encoded())
+	if info, err = readTreeInfo(tree, name); err != nil {
+		return info, nil, err
+	}
+	files, err = rootfs.OpenState(c.base, filepath.Join(c.path, name, treeFiles), false)
+	if err != nil {
+		return info, nil, fmt.Errorf("open unpacked layers: %w", err)
+	}
+	if d, base, err := tree.Parent(name); err == nil {
+		_ = d.Chtimes(base, time.Now()) // at worst it is deleted earlier
+		d.Close()
+	}
+	return info, files, nil
+}
+
+func readTreeInfo(tree *rootfs.FS, name string) (info TreeInfo, err error) {
+	data, err := tree.ReadFile(path.Join(name, treeInfo), maxTreeInfo)
+	if err == nil {
+		err = json.Unmarshal(data, &info)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		err = fmt.Errorf("read unpacked layers: %w (%w)", err, fs.ErrNotExist) // as good as none
+	}
+	return info, err
+}
+
+// NewTree is a tree that grows.
+type NewTree struct {
+	Files, Work *rootfs.FS // of one file system; the latter is for overlays
+	cache       *Cache
+	name        string
+}
+
+// NewTree begins a tree, or something else that shall lie on the file system of trees. It is deleted by Close unless
+// it was committed; what a killed process leaves, by TrimTrees.
+func (c *Cache) NewTree() (t *NewTree, err error) {
+	tree, err := c.open(true)
+	if err != nil {
+		return nil, err
+	}
+	t = &NewTree{cache: c, name: path.Join(treesDir, newTree+strings.ToLower(rand.Text()[:16]))}
+	for _, dir := range []struct {
+		name string
+		fs   **rootfs.FS
+	}{{treeFiles, &t.Files}, {"work", &t.Work}} {
+		name := path.Join(t.name, dir.name)
+		if err = tree.MkdirAll(name, 0o755); err == nil {
+			*dir.fs, err = rootfs.OpenState(c.base, filepath.Join(c.path, name), false)
+		}
+		if err != nil {
+			return nil, errors.Join(fmt.Errorf("unpack layers: %w", err), t.Close())
+		}
+	}
+	dir, base, err := tree.Parent(path.Join(t.name, treeFiles))
+	if err == nil {
+		err = dir.Chmod(base, 0o755) // of the guest's root directory, whatever the umask
+		dir.Close()
+	}
+	if err != nil {
+		return nil, errors.Join(fmt.Errorf("unpack layers: %w", err), t.Close())
+	}
+	return t, nil
+}
+
+// Commit gives the tree its name. If another process has made the same one meanwhile, that one stays.
+func (t *NewTree) Commit(chain digest.Digest, info TreeInfo) error {
+	tree, err := t.cache.open(true)
+	if err != nil {
+		return err
+	}
+	data, err := json.Marshal(info)
+	if err == nil {
+		err = tree.WriteFile(path.Join(t.name, treeInfo), data, 0o600)
+	}
+	if err == nil {
+		err = tree.RemoveAll(path.Join(t.name, "work"), rootfs.RemoveOptions{})
+	}
+	if err != nil {
+		return fmt.Errorf("keep unpacked layers: %w", err)
+	}
+	name := path.Join(treesDir, chain.Encoded())
+	other, otherErr := readTreeInfo(tree, name)
+	if otherErr == nil && other.Below == info.Below {
+		return nil
+	}
+	if otherErr == nil { // it lies over one that was deleted, or once was
+		_ = tree.Rename(name, path.Join(treesDir, doomedTree+strings.ToLower(rand.Text()[:16])))
+	}
+	err = tree.Rename(t.name, name)
+	if other, otherErr = readTreeInfo(tree, name); err != nil && (otherErr != nil || other.Below != info.Below) {
+		return fmt.Errorf("keep unpacked layers: %w", err)
+	}
+	if err == nil {
+		t.name = ""
+	}
+	return nil
+}
+
+// Close ends the use of a tree, which was committed or is deleted.
+func (t *NewTree) Close() error {
+	var errs []error
+	for _, dir := range []*rootfs.FS{t.Files, t.Work} {
+		if dir != nil {
+			errs = append(errs, dir.Close())
+		}
+	}
+	t.Files, t.Work = nil, nil
+	if t.name != "" {
+		tree, err := t.cache.open(true)
+		if err == nil {
+			err = tree.RemoveAll(t.name, rootfs.RemoveOptions{})
+		}
+		t.name = ""
+		errs = append(errs, err)
+	}
+	return errors.Join(errs...)
+}
+
+// TrimTrees deletes what killed builds have left of trees, and trees that were not used for the longest time when they take too
+// much room. While the cache is in use it does nothing.
+func (c *Cache) TrimTrees() error {
+	return c.trimTrees(maxTrees)
+}
+
+func (c *Cache) trimTrees(limit int64) error {
+	doomed, err := c.treesToTrim(limit)
+	if err != nil || len(doomed) == 0 {
+		return err
+	}
+	release, err := c.Lock(Exclusive)
+	if errors.Is(err, ErrBusy) {
+		return nil
+	} else if err != nil {
+		return err
+	}
+	doomed, err = c.treesToTrim(limit)
+	err = errors.Join(err, c.doom(doomed), release()) // others need not wait for the rest
+	return errors.Join(err, c.removeTrees(doomed))
+}
+
+// treesToTrim names trees, and leftovers, below treesDir.
+func (c *Cache) treesToTrim(limit int64) (doomed []string, err error) {
+	tree, err := c.open(false)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, err
+	}
+	entries, err := tree.ReadDir(treesDir)
+	if errors.Is(err, fs.ErrNotExist) {
+		return nil, nil
+	} else if err != nil {
+		return nil, fmt.Errorf("look for unpacked layers: %w", err)
+	}
+	type known struct {
+		name string
+		used time.Time
+		TreeInfo
+	}
+	var trees []known
+	for _, e := range entries {
+		name := path.Join(treesDir, e.Name)
+		info, infoErr := readTreeInfo(tree, name)
+		st, statErr := tree.Lstat(name)
+		if infoErr != nil || statErr != nil || strings.HasPrefix(e.Name, ".") {
+			doomed = append(doomed, e.Name)
+			continue
+		}
+		trees = append(trees, known{e.Name, st.MTime, info})
+	}
+	slices.SortFunc(trees, func(a, b known) int { return cmp.Or(b.used.Compare(a.used), cmp.Compare(a.name, b.name)) })
+	kept := map[string]bool{}
+	var sum int64
+	for _, t := range trees {
+		sum += t.Size
+		if sum > limit {
+			doomed = append(doomed, t.name)
+			continue
+		}
+		kept[t.name] = true
+	}
+	for before := len(doomed) + 1; before != len(doomed); { // one without those below is of no use
+		before = len(doomed)
+		for _, t := range trees {
+			if kept[t.name] && t.Below != "" && !kept[t.Below.Encoded()] {
+				kept[t.name] = false
+				doomed = append(doomed, t.name)
+			}
+		}
+	}
+	return doomed, nil
+}
+
+// doom renames trees, so that nobody uses them while they are deleted.
+func (c *Cache) doom(names []string) error {
+	tree, err := c.open(false)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for i, name := range names {
+		if strings.HasPrefix(name, doomedTree) {
+			continue
+		}
+		names[i] = doomedTree + strings.ToLower(rand.Text()[:16])
+		errs = append(errs, tree.Rename(path.Join(treesDir, name), path.Join(treesDir, names[i])))
+	}
+	return errors.Join(errs...)
+}
+
+func (c *Cache) removeTrees(names []string) error {
+	tree, err := c.open(false)
+	if err != nil {
+		return err
+	}
+	var errs []error
+	for _, name := range names {
+		errs = append(errs, tree.RemoveAll(path.Join(treesDir, name), rootfs.RemoveOptions{}))
+	}
+	return errors.Join(errs...)
+}
