@@ -336,9 +336,9 @@ func headerMode(hdr *tar.Header) fs.FileMode {
 // user's, without what overlayfs notes about some other mount, and with owners a
 // program's capabilities.
 func (o Options) eachXattr(hdr *tar.Header, set func(attr string, value []byte)) {
-	const prefix = "SCHILY.xattr."
 	for key, value := range hdr.PAXRecords {
-		attr, ok := strings.CutPrefix(key, prefix)
+		attr, ok := strings.CutPrefix(key, xattrRecord)
+		attr = fromKeyword.Replace(attr)
 		if ok && isPacked(attr) && (attr != capability || o.Owners) {
 			set(attr, []byte(value))
 		}

@@ -284,6 +284,7 @@ func TestDiffXattrs(t *testing.T) {
 	before := snapshotOf(t, root)
 	set("d/e/f", "user.a", "1\x00\xff")
 	set("d/e/f", "user.empty", "")
+	set("d/e/f", "user.a=b%3D", "3")
 	set("d/e/f", "user.overlay.origin", "1")
 	set("d", "user.b", "2")
 	set("d", "user.overlay.opaque", "y")
@@ -297,10 +298,16 @@ func TestDiffXattrs(t *testing.T) {
 	want := map[string]map[string]string{
 		"d/":    {"SCHILY.xattr.user.b": "2"},
 		"d/e/":  nil,
-		"d/e/f": {"SCHILY.xattr.user.a": "1\x00\xff", "SCHILY.xattr.user.empty": ""},
+		"d/e/f": {"SCHILY.xattr.user.a": "1\x00\xff", "SCHILY.xattr.user.empty": "", "SCHILY.xattr.user.a%3Db%253D": "3"},
 	}
 	if diff := cmp.Diff(want, got); diff != "" {
 		t.Error(diff)
+	}
+	copied, copyHost := newRoot(t)
+	_, err := apply(t, copied, Options{Whiteouts: true}, archive)
+	check(t, err)
+	if found := xattrs(filepath.Join(copyHost, "d/e/f")); found["user.a=b%3D"] != "3" || len(found) != 3 {
+		t.Errorf("applied: %q", found)
 	}
 	if _, stats := diffOf(t, root, stats.After, DiffOptions{}); stats.Entries != 0 {
 		t.Errorf("%d changes without one", stats.Entries)

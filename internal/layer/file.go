@@ -14,6 +14,9 @@ import (
 	"proot-distro/internal/rootfs"
 )
 
+// holeSize is from where on files may have had holes, which most archives hold as zeros.
+const holeSize = 1 << 20
+
 // fileWriter is a regular file being written.
 type fileWriter struct {
 	place
@@ -34,7 +37,7 @@ func (a *applier) regular(p place, hdr *tar.Header) error {
 	if err != nil {
 		return err
 	}
-	a.file = &fileWriter{place: p, f: f, hdr: hdr, o: a.o, sparse: isSparse(hdr)}
+	a.file = &fileWriter{place: p, f: f, hdr: hdr, o: a.o, sparse: isSparse(hdr) || hdr.Size >= holeSize}
 	return nil
 }
 

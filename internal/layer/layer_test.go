@@ -334,10 +334,10 @@ func TestSparse(t *testing.T) {
 	_, err = f.WriteAt([]byte("data"), 32<<20)
 	check(t, err)
 	check(t, f.Close())
-	for _, format := range []string{"gnu", "posix"} {
-		archive, err := exec.Command("tar", "-C", filepath.Dir(src), "-cSf", "-", "--format="+format, "sparse").Output()
+	for format, options := range map[string][]string{"gnu": {"-S", "--format=gnu"}, "posix": {"-S", "--format=posix"}, "zeros": nil} {
+		archive, err := exec.Command("tar", append(options, "-C", filepath.Dir(src), "-cf", "-", "sparse")...).Output()
 		check(t, err)
-		if len(archive) > 1<<20 {
+		if len(archive) > 1<<20 && format != "zeros" {
 			t.Fatalf("tar made no sparse archive: %d bytes", len(archive))
 		}
 		_, err = apply(t, root, Options{}, archive)

@@ -113,10 +113,16 @@ func paxXattrs(found map[string]string) map[string]string {
 		if attr == capability {
 			value = portableCapability(value)
 		}
-		records[xattrRecord+attr] = value
+		records[xattrRecord+toKeyword.Replace(attr)] = value
 	}
 	return records
 }
+
+// A record's keyword ends at its first "=", so GNU tar writes such a name like this.
+var (
+	toKeyword   = strings.NewReplacer("%", "%25", "=", "%3D")
+	fromKeyword = strings.NewReplacer("%25", "%", "%3D", "=")
+)
 
 // portableCapability takes the root user of a user namespace, which means nothing on another
 // machine, out of capabilities: capabilities(7), "File capability extended attribute versioning".
