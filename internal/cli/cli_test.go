@@ -113,7 +113,7 @@ func TestMistakes(t *testing.T) {
 		{"remove nope", 3, "Error: there is no container \"nope\"\nNone is installed yet; try: pd install nope\n"},
 		{"remove --image nope", 3, "image 'nope:latest' is not in the cache\n'pd list --image' shows what there is.\n"},
 		{"kill nope", 3, "no session nope is running\n'pd ps' shows"},
-		{"remove ../x", 1, "is not a container name"},
+		{"remove ../x", 2, "is not a container name"},
 	} {
 		t.Run(c.args, func(t *testing.T) {
 			pd(t, strings.Fields(c.args)...).want(t, c.code, "", c.err)
@@ -191,5 +191,5 @@ func TestEveryCommand(t *testing.T) {
 
 func TestAfterDashesIsNoHelp(t *testing.T) {
 	home(t)
-	pd(t, "remove", "--", "--help").want(t, 1, "", "is not a container name")
+	pd(t, "remove", "--", "--help").want(t, 2, "", "is not a container name")
 }

@@ -6,8 +6,10 @@ import (
 
 	"proot-distro/internal/build"
 	"proot-distro/internal/container"
+	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/image"
+	"proot-distro/internal/oci"
 	"proot-distro/internal/registry"
 )
 
@@ -92,6 +94,9 @@ func exitCode(err error) int {
 		missing   *missingError
 		busyImage *build.BusyError
 		remote    *registry.Error
+		line      *dockerfile.Error
+		badName   *container.NameError
+		badRef    *oci.RefError
 	)
 	switch {
 	case err == nil:
@@ -101,6 +106,8 @@ func exitCode(err error) int {
 	case errors.Is(err, errAborted):
 		return exitAborted
 	case errors.As(err, &usage):
+		return exitUsage
+	case (errors.As(err, &badName) || errors.As(err, &badRef)) && !errors.As(err, &line):
 		return exitUsage
 	case errors.As(err, &program):
 		return program.Status

@@ -26,8 +26,21 @@ type Ref struct {
 
 // ParseRef reads an image reference in the grammar of the distribution project
 // (https://pkg.go.dev/github.com/distribution/reference): [registry/]name[:tag][@sha256:digest].
-// A first component names a registry when it is localhost or holds a dot or a colon.
+// A first component names a registry when it is localhost or holds a dot or a colon. Its error is a [*RefError].
 func ParseRef(s string) (Ref, error) {
+	ref, err := parseRef(s)
+	if err != nil {
+		return Ref{}, &RefError{err}
+	}
+	return ref, nil
+}
+
+// RefError says in a sentence why a text is no reference.
+type RefError struct{ err error }
+
+func (e *RefError) Error() string { return e.err.Error() }
+
+func parseRef(s string) (Ref, error) {
 	if err := obviousMistake(s); err != nil {
 		return Ref{}, err
 	}
