@@ -9,6 +9,7 @@ import (
 	"os"
 	"path"
 	"path/filepath"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -117,6 +118,7 @@ func (m *mount) describeSecret() {
 // mounted is what a RUN finds in its place: our own binds and its mounts.
 type mounted struct {
 	binds   []engine.Bind
+	tmpfs   []engine.Tmpfs // below the binds
 	env     []string
 	targets []string // that do not belong to the image
 	own     int      // of targets: those that every RUN has
@@ -145,18 +147,14 @@ func (p *mounted) bound(name string) (string, bool) {
 	return "", false
 }
 
-// readOnly reports whether a bind asks for it.
-func (p *mounted) readOnly() bool {
-	for _, b := range p.binds {
-		if b.ReadOnly {
-			return true
-		}
-	}
-	return false
+// demanding reports whether there is something that not every engine can mount.
+func (p *mounted) demanding() bool {
+	return len(p.tmpfs) > 0 || slices.ContainsFunc(p.binds, func(b engine.Bind) bool { return b.ReadOnly })
 }
 
-// makeCopies puts copies, which may be spoilt, in the place of what must not be written to.
-func (p *mounted) makeCopies(ctx context.Context, s *stage) error {
+// makeDo is for engines that only bind, and not read-only: temporary filesystems become directories, and copies, which
+// may be spoilt, take the place of what must not be written to.
+func (p *mounted) makeDo(ctx context.Context, s *stage) error {
 	for i := range p.binds {
 		p.binds[i].ReadOnly = false
 		if replace := p.copies[i]; replace != nil {
@@ -167,6 +165,22 @@ func (p *mounted) makeCopies(ctx context.Context, s *stage) error {
 			p.binds[i].Source = dir
 		}
 	}
+	var dirs []engine.Bind
+	for _, m := range p.tmpfs {
+		if m.Size > 0 {
+			s.warnOnce("--mount type=tmpfs: only the native engine can limit the size of %s to %d bytes", m.Target, m.Size)
+		}
+		dir, err := s.scratch.dir("tmpfs")
+		if err != nil {
+			return err
+		}
+		p.dirs = append(p.dirs, dir)
+		if err := os.Chmod(dir, 0o777|fs.ModeSticky); err != nil {
+			return err
+		}
+		dirs = append(dirs, engine.Bind{Source: dir, Target: m.Target})
+	}
+	p.binds, p.tmpfs = append(dirs, p.binds...), nil
 	return nil
 }
 
@@ -306,18 +320,13 @@ func (s *stage) mount(ctx context.Context, root *rootfs.FS, p *mounted, m *mount
 	case instructions.MountTypeCache:
 		return s.mountCache(ctx, root, p, m)
 	case instructions.MountTypeTmpfs:
-		if m.SizeLimit > 0 {
-			s.warnOnce("--mount type=tmpfs: its size is not limited to %d bytes here", m.SizeLimit)
-		}
-		dir, err := s.scratch.dir("tmpfs")
+		at, err := p.stubs.add(root, m.target, true)
 		if err != nil {
 			return err
 		}
-		p.dirs = append(p.dirs, dir)
-		if err := os.Chmod(dir, 0o1777|fs.ModeSticky); err != nil {
-			return err
-		}
-		return p.put(root, m, dir, true)
+		p.tmpfs = append(p.tmpfs, engine.Tmpfs{Target: at, Mode: 0o1777, Size: m.SizeLimit})
+		p.targets = append(p.targets, at)
+		return nil
 	case instructions.MountTypeSecret:
 		return s.mountSecret(root, p, m)
 	case instructions.MountTypeSSH:

@@ -215,7 +215,7 @@ func (s *stage) spec(root *rootfs.FS, cmd command, place *mounted) (engine.Spec,
 	spec := engine.Spec{
 		Container: "build", Rootfs: root.Path(), Argv: cmd.argv, Env: s.environ(user, place.env),
 		WorkDir: s.workdirOf("."), User: engine.User{UID: user.UID, GID: user.GID, Groups: user.Groups},
-		Binds: place.binds, Arch: s.arch, HostArch: s.Host.Arch, Emulator: emulator,
+		Binds: place.binds, Tmpfs: place.tmpfs, Arch: s.arch, HostArch: s.Host.Arch, Emulator: emulator,
 		Features: engine.Features{KillOnExit: true},
 	}
 	if s.Host.Termux {
@@ -286,17 +286,17 @@ func (s *stage) wrapLoader(spec *engine.Spec, programs guest.Programs) error {
 	return nil
 }
 
-// prepare falls back to copies where the engine cannot bind read-only.
+// prepare makes do with an engine that cannot mount all that a RUN may ask for.
 func (s *stage) prepare(ctx context.Context, spec *engine.Spec, place *mounted) (engine.Process, error) {
 	process, err := s.Prepare(*spec)
 	var cannot *engine.Unsupported
-	if !errors.As(err, &cannot) || !place.readOnly() {
+	if !errors.As(err, &cannot) || !place.demanding() {
 		return process, err
 	}
-	if err := place.makeCopies(ctx, s); err != nil {
+	if err := place.makeDo(ctx, s); err != nil {
 		return nil, err
 	}
-	spec.Binds = place.binds
+	spec.Binds, spec.Tmpfs = place.binds, nil
 	return s.Prepare(*spec)
 }
 

@@ -42,9 +42,8 @@ type Spec struct {
 	// RedirectPorts moves privileged ports 1..1023 up by 2000.
 	RedirectPorts bool
 
-	// Tmpfs are guest paths at which empty temporary filesystems are mounted, below
-	// the binds.
-	Tmpfs []string
+	// Tmpfs are empty temporary filesystems, mounted below the binds.
+	Tmpfs []Tmpfs
 	// ReadOnly protects the root filesystem itself; binds and Tmpfs are not part of it.
 	ReadOnly bool
 	// NoNetwork leaves the guest a loopback device of its own only.
@@ -115,6 +114,13 @@ type Bind struct {
 	ReadOnly bool
 	// Pending says that the source is made right before the process starts.
 	Pending bool
+}
+
+// Tmpfs is a temporary filesystem, empty when the process starts.
+type Tmpfs struct {
+	Target string // guest path, absolute
+	Mode   uint32 // permissions of its root
+	Size   int64  // bytes that it may hold; 0 leaves the limit to the kernel
 }
 
 // Stdio is where a child's streams go. Nil means /dev/null.

@@ -92,14 +92,18 @@ func parseBind(wish string) (engine.Bind, error) {
 }
 
 // tmpfs checks the places of temporary filesystems.
-func tmpfs(wishes []string) ([]string, error) {
-	var places []string
+func tmpfs(wishes []string) ([]engine.Tmpfs, error) {
+	var places []engine.Tmpfs
 	for _, wish := range wishes {
 		place := path.Clean(wish)
 		if !path.IsAbs(wish) || place == "/" || slices.Contains(engineBinds, place) || strings.ContainsAny(wish, "\x00\n") {
 			return nil, fmt.Errorf("--tmpfs %q: it must be an absolute path, and neither / nor one of %s", wish, strings.Join(engineBinds, ", "))
 		}
-		places = append(places, place)
+		mode := uint32(0o755)
+		if place == "/tmp" || place == "/var/tmp" {
+			mode = 0o1777
+		}
+		places = append(places, engine.Tmpfs{Target: place, Mode: mode})
 	}
 	return places, nil
 }

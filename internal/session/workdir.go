@@ -75,7 +75,7 @@ func (s *Session) modeOf(dir string, spec engine.Spec) (fs.FileMode, error) {
 		}
 		return info.Mode(), nil
 	}
-	if slices.Contains(spec.Tmpfs, path.Clean(dir)) {
+	if slices.ContainsFunc(spec.Tmpfs, func(m engine.Tmpfs) bool { return m.Target == path.Clean(dir) }) {
 		return fs.ModeDir, nil
 	}
 	info, err := s.root.Stat(dir)

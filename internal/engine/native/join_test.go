@@ -17,7 +17,7 @@ func running(t *testing.T, change func(*engine.Spec)) (pid int, root string) {
 	t.Helper()
 	root = newRootfs(t)
 	s := script(root, "touch /tmp/seen; echo ready; exec sleep 60")
-	s.Hostname, s.Tmpfs = "session", []string{"/tmp"}
+	s.Hostname, s.Tmpfs = "session", []engine.Tmpfs{{Target: "/tmp", Mode: 0o1777}}
 	if change != nil {
 		change(&s)
 	}

@@ -1,6 +1,7 @@
 package native
 
 import (
+	"fmt"
 	"io/fs"
 	"path"
 	"strings"
@@ -215,13 +216,13 @@ func (t *tree) enter(readOnly bool) {
 }
 
 // tmpfs mounts an empty temporary filesystem.
-func (t *tree) tmpfs(guestPath string) {
-	t.step("mount a tmpfs at %s", guestPath)
-	mode := "mode=0755"
-	if guestPath == "/tmp" || guestPath == "/var/tmp" {
-		mode = "mode=1777"
+func (t *tree) tmpfs(m engine.Tmpfs) {
+	t.step("mount a tmpfs at %s", m.Target)
+	options := fmt.Sprintf("mode=%#o", m.Mode)
+	if m.Size > 0 {
+		options += fmt.Sprintf(",size=%d", m.Size)
 	}
-	t.filesystem("tmpfs", guestPath, unix.MS_NOSUID|unix.MS_NODEV, mode)
+	t.filesystem("tmpfs", m.Target, unix.MS_NOSUID|unix.MS_NODEV, options)
 }
 
 // loopback brings up the only device of a new network namespace.

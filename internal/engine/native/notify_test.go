@@ -108,10 +108,17 @@ func TestNoNetwork(t *testing.T) {
 	wantOutput(t, s, "1\nreached\n")
 }
 
+func TestTmpfs(t *testing.T) {
+	s := script(newRootfs(t), "cd /tmp; head -c 1048576 /dev/zero > a && echo fits; head -c 1048576 /dev/zero > b 2>/dev/null || echo full; stat -c %a /tmp /d")
+	s.Argv[2] = "for p in head stat; do eval \"$p() { /bin/busybox $p \\\"\\$@\\\"; }\"; done; " + s.Argv[2]
+	s.Tmpfs = []engine.Tmpfs{{Target: "/tmp", Mode: 0o1777, Size: 3 << 19}, {Target: "/d", Mode: 0o700}}
+	wantOutput(t, s, "fits\nfull\n1777\n700\n")
+}
+
 func TestReadOnly(t *testing.T) {
 	s := script(newRootfs(t), "for f in /file /tmp/file /new/place/file /bind/file; do touch $f 2>/dev/null && echo $f; done")
 	dir := t.TempDir()
-	s.ReadOnly, s.Tmpfs = true, []string{"/tmp", "/new/place"}
+	s.ReadOnly, s.Tmpfs = true, []engine.Tmpfs{{Target: "/tmp", Mode: 0o1777}, {Target: "/new/place", Mode: 0o755}}
 	s.Binds = []engine.Bind{{Source: dir, Target: "/bind"}}
 	wantOutput(t, s, "/tmp/file\n/new/place/file\n/bind/file\n")
 	if _, err := os.Stat(filepath.Join(dir, "file")); err != nil {

@@ -248,8 +248,8 @@ func (p *Process) planSetup(s *plan, stdin int) error {
 	}
 	t.sys()
 	t.dev(p.maps, terminalPath(stdin))
-	for _, place := range p.spec.Tmpfs {
-		t.tmpfs(place)
+	for _, m := range p.spec.Tmpfs {
+		t.tmpfs(m)
 	}
 	for _, b := range p.spec.Binds {
 		source, err := os.Stat(b.Source)
