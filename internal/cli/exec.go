@@ -1,9 +1,11 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
+	"slices"
 	"time"
 
 	"github.com/spf13/cobra"
@@ -11,8 +13,8 @@ import (
 	"proot-distro/internal/container"
 	"proot-distro/internal/engine"
 	"proot-distro/internal/engine/native"
+	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/session"
-	"proot-distro/internal/ui"
 )
 
 type execOptions struct {
@@ -25,9 +27,10 @@ func newExecCommand(a *App) *cobra.Command {
 	cmd := &cobra.Command{
 		Use:   "exec [OPTIONS] CONTAINER (-- COMMAND ...)",
 		Short: "Run a command inside a running session",
-		Long: "Run COMMAND beside what already runs in a container: it sees the same processes, mounts, hostname and " +
-			"network. The session must be one of the native engine. COMMAND is not run by a shell, and it is ended " +
-			"when the session that it joined ends.",
+		Long: "Run COMMAND beside what already runs in a container, set up like the oldest session there: with its binds " +
+			"and names, as its user, in its directory and with its environment. COMMAND is not run by a shell. In a " +
+			"session of the native engine it sees the same processes, mounts and network, and it is ended when that " +
+			"session ends; under proot it gets a proot of its own, which ends with COMMAND.",
 		Example: "pd exec web -- ps ax\n\n# A shell beside the server\npd exec web -- bash -l",
 		RunE: func(cmd *cobra.Command, args []string) error {
 			own, inner := splitInner(cmd, args)
@@ -40,8 +43,8 @@ func newExecCommand(a *App) *cobra.Command {
 	}
 	cmd.ValidArgsFunction = a.completeContainer
 	f, w := cmd.Flags(), &o.wishes
-	f.StringVarP(&w.User, "user", "u", "", "become `USER`: a name, a UID, NAME:GROUP or UID:GID (default root)")
-	f.StringVarP(&w.WorkDir, "work-dir", "w", "", "start in `PATH` of the container")
+	f.StringVarP(&w.User, "user", "u", "", "become `USER`: a name, a UID, NAME:GROUP or UID:GID (default: the session's)")
+	f.StringVarP(&w.WorkDir, "work-dir", "w", "", "start in `PATH` of the container (default: where the session started)")
 	f.StringArrayVarP(&w.Env, "env", "e", nil, "set `VAR=VALUE` in the container; VAR alone takes the host's value (repeatable)")
 	return cmd
 }
@@ -65,47 +68,74 @@ func (a *App) execIn(c *container.Container, o execOptions) error {
 		return err
 	}
 	defer s.Close()
-	spec, err := s.Exec(o.wishes, o.command)
+	running, err := a.sessionsOf(c.Name)
 	if err != nil {
 		return err
 	}
-	process, err := a.joinSession(c.Name, spec)
-	if err != nil {
-		return err
+	for _, other := range running {
+		var setup engine.Spec
+		if json.Unmarshal(other.Setup, &setup) != nil {
+			continue // another version of this program has started it
+		}
+		spec, err := s.Exec(o.wishes, o.command, setup)
+		if err != nil {
+			return err
+		}
+		join := joinNative
+		if other.Engine == engineProot || a.Termux() {
+			join = a.joinProot
+		}
+		process, err := join(s, spec, other)
+		if errors.Is(err, native.ErrNotJoinable) {
+			continue
+		}
+		if err != nil {
+			return err
+		}
+		return a.become(c, process, container.Session{
+			PID: os.Getpid(), Container: c.Name, Command: o.command, Engine: other.Engine, Arch: other.Arch,
+			User: userName(spec), Started: time.Now(), Setup: other.Setup,
+		})
 	}
-	return a.become(c, process, container.Session{
-		PID: os.Getpid(), Container: c.Name, Command: spec.Argv, Engine: engineNative, Arch: spec.Arch,
-		User: userName(spec), Started: time.Now(),
-	})
+	return &missingError{what: fmt.Sprintf("no session of container '%s' is running that a command can join", c.Name), hint: "ps"}
 }
 
-// joinSession prepares spec to run in the oldest session of a container that can be joined.
-func (a *App) joinSession(name string, spec engine.Spec) (engine.Process, error) {
+// sessionsOf lists the sessions of a container, the oldest first.
+func (a *App) sessionsOf(name string) ([]container.Session, error) {
 	store, err := a.Store()
 	if err != nil {
 		return nil, err
 	}
-	running, err := store.Sessions()
+	all, err := store.Sessions()
 	if err != nil {
 		return nil, err
 	}
-	others := false
-	for _, s := range running {
-		if s.Container != name {
-			continue
-		}
-		if s.Engine != engineNative || a.Termux() { // there, a guest may have written it
-			others = true
-			continue
-		}
-		process, err := native.Join(s.PID, spec)
-		if !errors.Is(err, native.ErrNotJoinable) {
-			return process, err
-		}
+	all = slices.DeleteFunc(all, func(s container.Session) bool { return s.Container != name })
+	slices.SortStableFunc(all, func(s, t container.Session) int { return s.Started.Compare(t.Started) })
+	return all, nil
+}
+
+// joinNative prepares spec to run in the namespaces of another session.
+func joinNative(_ *session.Session, spec engine.Spec, other container.Session) (engine.Process, error) {
+	return native.Join(other.PID, spec)
+}
+
+// joinProot prepares spec to run under a proot of its own, set up like that of another session.
+// Guests of proot share files, processes and names with the host, so that they share them with each
+// other. On Termux, a guest that has this program's files can write what is known of sessions; it
+// gains nothing by that which it could not do itself.
+func (a *App) joinProot(s *session.Session, spec engine.Spec, _ container.Session) (engine.Process, error) {
+	spec, err := s.Locate(spec)
+	if err != nil {
+		return nil, err
 	}
-	if others {
-		return nil, fmt.Errorf("the sessions of container '%s' run under proot, which no command can join: start another one with '%s login %s'",
-			name, a.Program, ui.ShellQuote(name))
+	eng, err := a.newProot(proot.Config{Host: a.host, Reporter: a.UI})
+	if err != nil {
+		return nil, err
 	}
-	return nil, &missingError{what: fmt.Sprintf("no session of container '%s' is running", name), hint: "ps"}
+	process, err := eng.Prepare(spec)
+	if err != nil {
+		return nil, err
+	}
+	return process, s.Prepare(spec)
 }

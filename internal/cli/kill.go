@@ -74,8 +74,13 @@ func runKill(a *App, cmd *cobra.Command, o killOptions, targets []string) error 
 	} else if len(running) == 0 {
 		a.UI.Infof("No session is running.")
 	}
-	for _, s := range chosen {
-		failed.add(signalSession(a, s, o.signal))
+	for i, s := range chosen {
+		err := signalSession(a, s, o.signal)
+		var ended *missingError
+		if i > 0 && errors.As(err, &ended) {
+			continue // it ended with one before it, which it had joined
+		}
+		failed.add(err)
 	}
 	return failed.result()
 }

@@ -1,6 +1,7 @@
 package cli
 
 import (
+	"encoding/json"
 	"errors"
 	"fmt"
 	"os"
@@ -117,6 +118,9 @@ func (a *App) startSession(c *container.Container, req sessionRequest) error {
 	entry := container.Session{
 		PID: os.Getpid(), Container: c.Name, Command: spec.Argv, Arch: spec.Arch,
 		User: userName(spec), Started: time.Now(), Detached: detached,
+	}
+	if entry.Setup, err = json.Marshal(spec); err != nil {
+		return fmt.Errorf("register session: %w", err)
 	}
 	run := func() error {
 		process, engineName, err := a.prepareProcess(h, spec, choice)

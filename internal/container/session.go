@@ -33,6 +33,9 @@ type Session struct {
 	User      string        `json:"user"`
 	Detached  bool          `json:"detached"`
 	Started   time.Time     `json:"started"`
+	// Setup is how the guest was set up, for those who join it. It is the business of the
+	// caller, and so is who may have written it.
+	Setup json.RawMessage `json:"setup,omitempty"`
 }
 
 // What follows the process ID in sessions/: a session, and one being registered.

@@ -146,6 +146,11 @@ type environ struct {
 	index   map[string]int
 }
 
+func (e *environ) add(entry string) {
+	key, value, _ := strings.Cut(entry, "=")
+	e.set(key, value)
+}
+
 func (e *environ) set(key, value string) {
 	if e.index == nil {
 		e.index = map[string]int{}

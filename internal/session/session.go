@@ -13,7 +13,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"path"
 
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
@@ -189,26 +188,6 @@ func (s *Session) Run(o Options, args []string) (engine.Spec, error) {
 		spec.Shell = guest.POSIXShell(programs)
 	}
 	return s.finish(spec)
-}
-
-// Exec returns the spec of a command that joins what already runs in the container. What
-// is bound there is not known here; so the engine looks for the program.
-func (s *Session) Exec(o Options, command []string) (engine.Spec, error) {
-	spec, user, err := s.base(o, "root")
-	if err != nil {
-		return engine.Spec{}, err
-	}
-	spec.WorkDir, spec.Argv = o.WorkDir, command
-	switch {
-	case o.WorkDir == "":
-		spec.WorkDir, err = s.loginDir(o, spec, user)
-	case !path.IsAbs(o.WorkDir):
-		err = fmt.Errorf("--work-dir %q: it must be an absolute path", o.WorkDir)
-	}
-	if err != nil {
-		return engine.Spec{}, err
-	}
-	return spec, nil
 }
 
 // base fills in what login and run have in common: all but Argv and WorkDir.

@@ -360,3 +360,54 @@ func TestOpen(t *testing.T) {
 		t.Errorf("session %+v", s)
 	}
 }
+
+// TestExec composes a command beside a session that runs already.
+func TestExec(t *testing.T) {
+	s, _ := newSession(t, &v1.ImageConfig{Env: []string{"PATH=/bin", "A=image"}}, map[string]string{"etc/group": "root:x:0:\nusers:x:100:\n"})
+	running, err := s.Login(Options{
+		User: "ann:users", WorkDir: "/srv", Env: []string{"A=session", "B=session"}, Hostname: "host", Kernel: "5.4", RedirectPorts: true,
+		Binds: []string{s.host.Home + ":/mnt"}, ReadOnly: true,
+	}, []string{"sleep", "9"})
+	check(t, err, "")
+	// It travels through a file.
+	data, err := json.Marshal(running)
+	check(t, err, "")
+	var setup engine.Spec
+	check(t, json.Unmarshal(data, &setup), "")
+
+	spec, err := s.Exec(Options{Env: []string{"B=mine"}}, []string{"app", "x"}, setup)
+	check(t, err, "")
+	want := running
+	want.Argv, want.Shell = []string{"app", "x"}, running.Shell
+	want.Env = append([]string{}, running.Env...)
+	for i, entry := range want.Env {
+		if entry == "B=session" {
+			want.Env[i] = "B=mine"
+		}
+	}
+	if diff := cmp.Diff(want, spec); diff != "" {
+		t.Errorf("as the session: %s", diff)
+	}
+	spec, err = s.Exec(Options{User: "bob", WorkDir: "/opt"}, []string{"app"}, setup)
+	check(t, err, "")
+	if spec.User.UID != 1001 || spec.User.GID != 1001 || spec.WorkDir != "/opt" || spec.Hostname != "host" ||
+		variable(spec.Env, "HOME") != "/home/bob" || variable(spec.Env, "USER") != "bob" || variable(spec.Env, "A") != "session" {
+		t.Errorf("as bob: %+v", spec)
+	}
+	_, err = s.Exec(Options{User: "nobody"}, []string{"app"}, setup)
+	check(t, err, "no user nobody")
+	_, err = s.Exec(Options{WorkDir: "opt"}, []string{"app"}, setup)
+	check(t, err, "absolute path")
+
+	setup.Env = []string{"PATH=/opt:/bin"}
+	spec, err = s.Exec(Options{}, []string{"app"}, setup)
+	check(t, err, "")
+	spec, err = s.Locate(spec)
+	check(t, err, "")
+	if diff := cmp.Diff([]string{"/opt/app"}, spec.Argv); diff != "" {
+		t.Error(diff)
+	}
+	spec.Argv = []string{"missing"}
+	_, err = s.Locate(spec)
+	check(t, err, "missing")
+}
