@@ -109,3 +109,41 @@ func TestRestoreOverBusyContainer(t *testing.T) {
 		t.Errorf("%v", err)
 	}
 }
+
+// What is deeper than any path can say would make an archive that cannot be restored.
+func TestBackupOfDeepTree(t *testing.T) {
+	w := newWorld(t)
+	if _, err := w.restore("", pack(t, "box/rootfs/f=1")); err != nil {
+		t.Fatal(err)
+	}
+	dir, err := os.OpenRoot(filepath.Join(w.dirs.Containers(), "box/rootfs"))
+	if err != nil {
+		t.Fatal(err)
+	}
+	name := strings.Repeat("d", 239)
+	for range 20 {
+		if err := dir.Mkdir(name, 0o755); err != nil {
+			t.Fatal(err)
+		}
+		next, err := dir.OpenRoot(name)
+		if err != nil {
+			t.Fatal(err)
+		}
+		dir.Close()
+		dir = next
+	}
+	dir.Close()
+	c, err := w.store.Open("box", container.Shared, "backup")
+	if err != nil {
+		t.Fatal(err)
+	}
+	var out bytes.Buffer
+	stats, err := Backup(context.Background(), BackupRequest{Container: c, Report: report.Discard}, &out)
+	c.Close()
+	if err != nil || stats.Unreadable != 1 || stats.Entries != 1+4096/240 {
+		t.Errorf("%+v, %v", stats, err)
+	}
+	if _, err := w.restore("", out.Bytes()); err != nil {
+		t.Error(err)
+	}
+}

@@ -29,11 +29,12 @@ type ArchiveOptions struct {
 type ArchiveStats struct {
 	Entries    int
 	Bytes      int64 // of file contents
-	Unreadable int   // left out because they could not be read
+	Unreadable int   // left out because they could not be read, or named
 }
 
-// Archive writes a whole tree into a tar archive, to be followed by other entries. Names of one file are hard links, and stand-ins of package l2s the
-// files that they mean. Devices, FIFOs and sockets are left out.
+// Archive writes a whole tree into a tar archive, to be followed by other entries. Names of one
+// file are hard links, and stand-ins of package l2s the files that they mean. Devices, FIFOs and
+// sockets are left out, and so is what no path leads to, because it would be too long.
 //
 // Unlike [Diff] it goes on when the tree changes meanwhile: people back up containers that they
 // are logged in to. Modes that forbid reading are put back.
@@ -105,6 +106,11 @@ func (a *archiver) content(dir string, n *node) error {
 		}
 		child := &children[i]
 		name := joinPath(dir, a.tree.name(child))
+		if len(name) > maxPath { // and will be refused
+			a.written.Unreadable++
+			a.skip(change{path: name}, fmt.Sprintf("its path is longer than %d bytes", maxPath))
+			continue
+		}
 		if err := a.entry(change{path: name, node: child}); err != nil {
 			return fmt.Errorf("archive %s: %w", quote(name), err)
 		}
