@@ -65,12 +65,12 @@ func runRemove(ctx context.Context, a *App, names []string) error {
 		if ctx.Err() != nil {
 			return context.Cause(ctx)
 		}
-		failed.add(removeContainer(a, store, name))
+		failed.add(removeContainer(ctx, a, store, name))
 	}
 	return failed.result()
 }
 
-func removeContainer(a *App, store *container.Store, name string) (err error) {
+func removeContainer(ctx context.Context, a *App, store *container.Store, name string) (err error) {
 	c, err := store.Open(name, container.Exclusive, "remove")
 	if err != nil {
 		return err
@@ -78,10 +78,16 @@ func removeContainer(a *App, store *container.Store, name string) (err error) {
 	defer func() { err = errors.Join(err, c.Close()) }()
 	meter := a.UI.Begin(report.Task{Label: "Removing " + name, Unit: report.Entries})
 	defer meter.Done()
-	err = c.Remove(rootfs.RemoveOptions{OnRemove: func(path string) {
-		meter.Add(1)
-		a.UI.Detailf("removed %s%s", name, path)
-	}})
+	err = c.Remove(rootfs.RemoveOptions{
+		OnRemove: func(path string) {
+			meter.Add(1)
+			a.UI.Detailf("removed %s%s", name, path)
+		},
+		Stop: func() error { return context.Cause(ctx) },
+	})
+	if errors.Is(err, errAborted) {
+		a.UI.Warnf("container '%s' is gone already; what is left of its files goes with the next install or restore", name)
+	}
 	if err != nil {
 		return err
 	}

@@ -160,7 +160,7 @@ func (c *Container) Commit() error {
 
 // Remove deletes a container that was opened exclusively. From its first moment on
 // the container is gone for everyone else; when the process is killed on the
-// way, [Store.Sweep] deletes the rest. o.OnRemove is told paths below the container's
+// way, or o.Stop ends it, [Store.Sweep] deletes the rest. o.OnRemove is told paths below the container's
 // directory: /rootfs/etc/passwd.
 func (c *Container) Remove(o rootfs.RemoveOptions) error {
 	if c.mode != Exclusive || c.uncommitted {

@@ -201,7 +201,7 @@ func (m machine) judgeContainers() []Finding {
 		f.Status, f.Text, f.Fix = Problem, fmt.Sprintf("they cannot be listed: %v", c.err), "Correct what the message names."
 	case len(c.Leftovers) > 0:
 		f.Status, f.Text = Note, fmt.Sprintf("%s; a command that was killed left something of %s", f.Text, strings.Join(c.Leftovers, ", "))
-		f.Fix = "The next install, remove or reset cleans that up."
+		f.Fix = "The next install, restore or reset cleans that up."
 	}
 	return []Finding{f}
 }

@@ -13,6 +13,8 @@ import (
 // RemoveOptions are the options of RemoveAll.
 type RemoveOptions struct {
 	OnRemove func(path string) // called with the guest path of each removed entry, when not nil
+	// Stop is asked before each entry, when not nil: its error ends the work and is returned.
+	Stop func() error
 }
 
 // maxHeld bounds the directories that are held open at once while a tree is removed.
@@ -31,7 +33,7 @@ func (d *Dir) RemoveAll(name string, o RemoveOptions) error {
 	if err := d.check("remove", name); err != nil {
 		return err
 	}
-	r := remover{base: d.base, onRemove: o.OnRemove, moved: map[string]*removal{}}
+	r := remover{base: d.base, onRemove: o.OnRemove, stop: o.Stop, moved: map[string]*removal{}}
 	r.remove(&removal{fd: d.fd, name: d.name, foreign: true}, name, unix.DT_UNKNOWN)
 	return r.err
 }
@@ -49,6 +51,7 @@ type removal struct {
 type remover struct {
 	base     string // of paths in errors
 	onRemove func(string)
+	stop     func() error
 	err      error // the first
 
 	top   *removal            // the tree being removed
@@ -138,10 +141,25 @@ func (r *remover) pass(dir *removal) (removed int, err error) {
 		if err != nil || name == "" {
 			return removed, err
 		}
+		if err := r.stopped(); err != nil {
+			return removed, err
+		}
 		if r.remove(dir, name, typ) {
 			removed++
 		}
 	}
+}
+
+// stopped gives the error that ends the work, which counts more than what went wrong before.
+func (r *remover) stopped() error {
+	if r.stop == nil {
+		return nil
+	}
+	err := r.stop()
+	if err != nil {
+		r.err = err
+	}
+	return err
 }
 
 // moveUp moves a directory that is too deep to the top of the tree.

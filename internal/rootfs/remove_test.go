@@ -32,6 +32,30 @@ func TestRemoveAll(t *testing.T) {
 	}
 }
 
+func TestRemoveAllStops(t *testing.T) {
+	files := []string{"x/a/1=", "x/a/2=", "x/b/3=", "x/b/4=", "x/c/5="}
+	enough := errors.New("enough")
+	for after := range 9 {
+		dir := tree(t, files...)
+		asked, removed := 0, 0
+		err := open(t, dir, GuestLinks).RemoveAll("x", RemoveOptions{
+			OnRemove: func(string) { removed++ },
+			Stop: func() error {
+				if asked++; asked > after {
+					return enough
+				}
+				return nil
+			},
+		})
+		left := -1 // x itself, when it is there
+		check(t, filepath.WalkDir(dir, func(string, fs.DirEntry, error) error { left++; return nil }))
+		// x has nine entries, itself included: all but x are asked for.
+		if stopped := after < 8; stopped != errors.Is(err, enough) || !stopped && err != nil || removed > after+1 || removed+left != 9 {
+			t.Errorf("after %d: %d removed, %d left, %v", after, removed, left, err)
+		}
+	}
+}
+
 func TestRemoveAllUnreadable(t *testing.T) {
 	if !asUser(t) {
 		return
