@@ -12,7 +12,7 @@ var environment = [][2]string{
 	{"TERMUX__PREFIX", "Termux's prefix, by default /data/data/com.termux/files/usr. Containers are kept in var/lib/proot-distro below it."},
 	{"TERMUX__HOME", "Termux's home directory."},
 	{"TERMUX_APP__PACKAGE_NAME", "Termux's package name, by default com.termux."},
-	{"PROOT_VERBOSE, PROOT_NO_SECCOMP", "Passed on to proot."},
+	{"PROOT_VERBOSE, PROOT_NO_SECCOMP", "Passed on to proot; the former not with --minimal."},
 	{"TERM, COLORTERM", "Passed on to the guest."},
 }
 

@@ -56,6 +56,9 @@ type Spec struct {
 	Emulator string
 
 	Features Features
+	// Silent says that variables of this program's own environment do not make an engine
+	// talk, as PROOT_VERBOSE does.
+	Silent bool
 }
 
 // Features make up for what the kernels and policies of Android lack. Nobody asked

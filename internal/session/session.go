@@ -216,6 +216,7 @@ func (s *Session) base(o Options, defaultUser string) (engine.Spec, guest.User, 
 		Arch:          s.arch,
 		HostArch:      s.host.Arch,
 		Features:      s.features(o),
+		Silent:        o.Mode == Minimal,
 	}
 	if o.FindEmulator != nil {
 		spec.Emulator, err = o.FindEmulator(s.arch)

@@ -10,9 +10,12 @@ import (
 	"proot-distro/internal/engine"
 )
 
+// verbose makes proot talk.
+const verbose = "PROOT_VERBOSE"
+
 // passed are the variables of this program's own environment that reach proot.
 var passed = []string{
-	"PROOT_NO_SECCOMP", "PROOT_VERBOSE", "PROOT_TMP_DIR", "PROOT_LOADER", "PROOT_LOADER_32",
+	"PROOT_NO_SECCOMP", verbose, "PROOT_TMP_DIR", "PROOT_LOADER", "PROOT_LOADER_32",
 	"PROOT_DONT_POLLUTE_ROOTFS", "PROOT_FORCE_KOMPAT",
 }
 
@@ -23,7 +26,7 @@ const linkOption = "--link2symlink"
 func (e *Engine) settings(s engine.Spec) []string {
 	var env []string
 	for _, name := range passed {
-		if value := e.getenv(name); value != "" {
+		if value := e.getenv(name); value != "" && !(s.Silent && name == verbose) {
 			env = append(env, name+"="+value)
 		}
 	}
@@ -74,7 +77,7 @@ func (e *Engine) options(s engine.Spec) ([]string, error) {
 		}
 		options = append(options, "-p")
 	}
-	return append(options, e.verbosity()), nil
+	return append(options, e.verbosity(s)), nil
 }
 
 // extensions are the options for those features that this proot has.
@@ -100,8 +103,8 @@ func (e *Engine) extensions(f engine.Features) []string {
 // verbosity silences what proot says about every process that a signal kills.
 // Its warnings are lost with it, which are about things that were checked before;
 // errors remain.
-func (e *Engine) verbosity() string {
-	if level := e.getenv("PROOT_VERBOSE"); level != "" {
+func (e *Engine) verbosity(s engine.Spec) string {
+	if level := e.getenv(verbose); level != "" && !s.Silent {
 		return "--verbose=" + level
 	}
 	return "--verbose=-1"

@@ -147,8 +147,11 @@ func TestPendingBindNeedNotExist(t *testing.T) {
 func TestVerbosityFollowsUser(t *testing.T) {
 	e := modern()
 	e.getenv = func(name string) string { return map[string]string{"PROOT_VERBOSE": "2"}[name] }
-	if got := e.verbosity(); got != "--verbose=2" {
-		t.Error(got)
+	if got, env := e.verbosity(engine.Spec{}), e.settings(engine.Spec{}); got != "--verbose=2" || !slices.Equal(env, []string{"PROOT_VERBOSE=2"}) {
+		t.Error(got, env)
+	}
+	if got, env := e.verbosity(engine.Spec{Silent: true}), e.settings(engine.Spec{Silent: true}); got != "--verbose=-1" || len(env) > 0 {
+		t.Error(got, env)
 	}
 }
 
