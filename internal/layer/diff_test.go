@@ -95,6 +95,8 @@ var diffTests = []struct{ name, before, change, want string }{
 		"d/ dir 755|d/.wh..wh..opq file 0|d/g file 644 y|.wh.n file 0"},
 	{"directory made anew", "mkdir -p d/s; printf x >d/f; printf x >d/s/g", "rm -r d; mkdir -p d/s; printf y >d/g; printf y >d/s/g",
 		"d/ dir 755|d/.wh..wh..opq file 0|d/g file 644 y|d/s/ dir 755|d/s/g file 644 y"},
+	{"directories made anew in one made anew", "mkdir -p d/s/t; printf x >d/s/f; touch d/g d/s/t/h", "rm -r d; mkdir -p d/s/t; printf y >d/g",
+		"d/ dir 755|d/g file 644 y|d/s/ dir 755|d/s/.wh..wh..opq file 0|d/s/t/ dir 755"},
 	{"directory made anew with the same names", "mkdir -p d; printf x >d/f", "rm -r d; mkdir -p d; printf y >d/f",
 		"d/ dir 755|d/f file 644 y"},
 	{"directory emptied", "mkdir -p d/s; touch d/s/f d/s/g", "rm -r d/s/*", "d/ dir 755|d/s/ dir 755|d/s/.wh..wh..opq file 0"},

@@ -25,7 +25,7 @@ import (
 // made on without any effect, as by chmod(1) to the mode that a file has.
 func DiffUpper(ctx context.Context, upper, below *rootfs.FS, w io.Writer, o DiffOptions) (DiffStats, error) {
 	s := newUpperScan(ctx, upper, below, o)
-	err := s.dir("/", 0, 0, true)
+	err := s.dir("/", upperDir{covers: true})
 	if err := errors.Join(err, s.close()); err != nil {
 		return DiffStats{}, err
 	}
@@ -63,19 +63,26 @@ type found struct {
 	upper   bool // the upper tree has an entry of that name, were it a deletion
 }
 
-// dir looks into a directory of the upper tree, which covers one of the tree below if merged is true. was, then,
-// and is are the indices of its nodes.
-func (s *upperScan) dir(path string, was, is uint32, merged bool) error {
+// upperDir is a directory of the upper tree.
+type upperDir struct {
+	was, is uint32 // the indices of its nodes; was only if covers
+	covers  bool   // there is a directory below it
+	hides   bool   // nothing of which can be seen
+}
+
+// dir looks into a directory.
+func (s *upperScan) dir(path string, d upperDir) error {
 	if err := s.ctx.Err(); err != nil {
 		return err
 	}
-	entries, err := s.entries(path, merged)
+	d.hides = d.hides || s.opaque(path)
+	entries, err := s.entries(path, d)
 	if err != nil {
 		return err
 	}
 	names := slices.DeleteFunc(slices.Sorted(maps.Keys(entries)), func(name string) bool {
 		out := path == "/" && name == l2s.Dir || s.o.Skip != nil && s.o.Skip(joinPath(path, name))
-		s.after.nodes[is].partial = s.after.nodes[is].partial || out
+		s.after.nodes[d.is].partial = s.after.nodes[d.is].partial || out
 		return out
 	})
 	for _, name := range names {
@@ -83,14 +90,15 @@ func (s *upperScan) dir(path string, was, is uint32, merged bool) error {
 			return err
 		}
 	}
-	wasAt, isAt := uint32(0), s.after.add(is, names, func(name string) *node { return entries[name].is })
-	if merged {
-		wasAt = s.before.add(was, names, func(name string) *node { return entries[name].was })
+	wasAt, isAt := uint32(0), s.after.add(d.is, names, func(name string) *node { return entries[name].is })
+	if d.covers {
+		wasAt = s.before.add(d.was, names, func(name string) *node { return entries[name].was })
 	}
 	for _, name := range names {
 		e := entries[name]
 		if e.upper && e.is != nil && e.is.isDir() {
-			if err := s.dir(joinPath(path, name), wasAt, isAt, e.was != nil && e.was.isDir()); err != nil {
+			sub := upperDir{wasAt, isAt, e.was != nil && e.was.isDir(), d.hides}
+			if err := s.dir(joinPath(path, name), sub); err != nil {
 				return err
 			}
 		}
@@ -105,13 +113,12 @@ func (s *upperScan) dir(path string, was, is uint32, merged bool) error {
 }
 
 // entries lists a directory as it was and as it is.
-func (s *upperScan) entries(path string, merged bool) (map[string]*found, error) {
+func (s *upperScan) entries(path string, d upperDir) (map[string]*found, error) {
 	entries := map[string]*found{}
-	hidden := s.opaque(path)
-	if merged {
+	if d.covers {
 		err := s.list(s.below, path, func(name string, n *node) {
 			entries[name] = &found{was: n}
-			if !hidden {
+			if !d.hides {
 				entries[name].is = n
 			}
 		})
