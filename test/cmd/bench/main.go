@@ -1,10 +1,10 @@
-// Command bench compares the program with tar, gzip and skopeo doing the same work on the same machine in the same run,
+// Command bench compares the program with tar, gzip, skopeo and bubblewrap doing the same work on the same machine in the same run,
 // and prints ratios: seconds depend on the machine, ratios hardly.
 //
 // Rounds are paired, so that a busy moment hits both sides, and nothing is deleted between them: on ext4, creating
 // files right after deleting many is slow.
 //
-//	bench [-rounds N]
+//	bench [-rounds N] [-only native]
 package main
 
 import (
@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -27,14 +28,15 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
+	only := flag.String("only", "", "native: leave out all but what running containers costs")
 	flag.Parse()
-	if err := run(*rounds); err != nil {
+	if err := run(*rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
 		os.Exit(1)
 	}
 }
 
-func run(rounds int) (err error) {
+func run(rounds int, only string) (err error) {
 	storage, err := fixtures.Big()
 	if err != nil {
 		return err
@@ -55,12 +57,18 @@ func run(rounds int) (err error) {
 	}
 	b := &bench{pd: pd, work: work, ref: reg.Addr + "/big:latest", rounds: rounds}
 	fmt.Printf("%-46s %7s %15s %8s %10s\n", "", "ratio", "lowest–highest", "goal", "memory")
-	return errors.Join(b.installFromCache(), b.transfer(), b.archive(), b.pull(), b.push(), b.list())
+	if only == "native" {
+		return b.native()
+	}
+	return errors.Join(b.installFromCache(), b.transfer(), b.archive(), b.pull(), b.push(), b.native(), b.list())
 }
 
 type bench struct {
 	pd, work, ref string
 	rounds        int
+
+	env  []string            // of the program, in comparisons that share containers
+	user *syscall.Credential // whom commands run as; nil for the caller
 }
 
 // side is one of the two things that are compared. The number makes names of a round.
@@ -109,6 +117,7 @@ func (b *bench) timed(env []string, commands ...[]string) (total cost, err error
 	for _, c := range commands {
 		cmd := exec.Command("zsh", append([]string{"-fc", `TIMEFMT="%uE %M"; time "$@" >/dev/null`, "zsh"}, c...)...)
 		cmd.Env = append(os.Environ(), env...)
+		b.as(cmd)
 		var stderr bytes.Buffer
 		cmd.Stderr = &stderr
 		if err := cmd.Run(); err != nil {
