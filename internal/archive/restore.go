@@ -157,7 +157,7 @@ func HasOwners(source io.Reader) bool {
 		return false
 	}
 	defer plain.Close()
-	entries := tar.NewReader(plain)
+	entries := tar.NewReader(io.LimitReader(plain, 2*oci.MaxRecordSize))
 	for range 10 { // manifest.json, and directories above
 		hdr, err := entries.Next()
 		if err != nil {
