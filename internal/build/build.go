@@ -81,6 +81,9 @@ type Builder struct {
 	// Emulator gives the emulator for an architecture, or "" where the CPU does it itself.
 	Emulator func(platform.Arch) (string, error)
 	Report   report.Reporter
+	// Step shows a step that is not in the cache; done is called when it ends. Without it, Report
+	// is told of the step.
+	Step func(header string) (done func(failed bool))
 	// Output is told each line that a RUN prints. May be nil.
 	Output  func(line string)
 	Auth    registry.Auth

@@ -302,9 +302,10 @@ func (s *stage) layerStep(header, key string, history string, do made) error {
 	if hit {
 		s.Report.Infof("CACHED %s", header)
 	} else {
-		s.Report.Infof("%s", header)
+		done := s.beginStep(header)
 		var err error
-		if entry, err = do(); err != nil {
+		entry, err = do()
+		if done(err != nil); err != nil {
 			return err
 		}
 		if err := s.steps.record(key, entry); err != nil {
@@ -313,6 +314,14 @@ func (s *stage) layerStep(header, key string, history string, do made) error {
 	}
 	s.commit(entry, history)
 	return nil
+}
+
+func (s *stage) beginStep(header string) (done func(failed bool)) {
+	if s.Step != nil {
+		return s.Step(header)
+	}
+	s.Report.Infof("%s", header)
+	return func(bool) {}
 }
 
 // cached looks into the step cache unless that is forbidden.

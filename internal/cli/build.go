@@ -17,6 +17,7 @@ import (
 	"proot-distro/internal/install"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/registry"
+	"proot-distro/internal/ui"
 )
 
 // buildOptions are the options of build, as typed.
@@ -39,6 +40,7 @@ type buildOptions struct {
 	iidFile       string
 	metadataFile  string
 	progress      string
+	live          bool // steps are drawn
 	check         bool
 	allowInsecure bool
 }
@@ -86,7 +88,7 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 	f.StringArrayVar(&o.contexts, "build-context", nil, "let --from=NAME mean the directory in `NAME=PATH`; an image is docker-image://REF (repeatable)")
 	f.StringVar(&o.iidFile, "iidfile", "", "write the image's ID to `FILE`")
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was built to `FILE`, as JSON")
-	f.StringVar(&o.progress, "progress", "auto", "show `HOW`: auto, plain (all output of RUN), tty (steps only) or quiet")
+	f.StringVar(&o.progress, "progress", "auto", "show `HOW`: plain (all output of RUN), tty (steps with their times and last lines), quiet, or auto (tty at a terminal)")
 	f.BoolVar(&o.check, "check", false, "look for mistakes in the Dockerfile and build nothing")
 	f.BoolVar(&o.allowInsecure, "allow-insecure", false, "accept plain http and bad certificates")
 	a.verboseFlags(cmd, "each instruction and show what RUN prints")
@@ -102,7 +104,7 @@ func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
 	if done {
 		return err
 	}
-	if err := a.setProgress(cmd, o.progress); err != nil {
+	if o.live, err = a.setProgress(cmd, o.progress); err != nil {
 		return err
 	}
 	req, err := a.buildRequest(cmd, o, dir)
@@ -166,7 +168,15 @@ func (a *App) builder(o buildOptions) (*build.Builder, error) {
 			return proot.FindEmulator(h, guest, o.emulator, exec.LookPath)
 		},
 	}
-	if a.verbose {
+	switch {
+	case o.live:
+		var current *ui.Step
+		b.Step = func(header string) func(bool) {
+			current = a.UI.BeginStep(header)
+			return current.Done
+		}
+		b.Output = func(line string) { current.Line(line) }
+	case a.verbose:
 		b.Output = a.UI.Message
 	}
 	return b, nil
@@ -236,23 +246,27 @@ func (a *App) installBuilt(ctx context.Context, o buildOptions, tag build.Tag, r
 	return a.reportInstalled(result)
 }
 
-// setProgress turns --progress into a level.
-func (a *App) setProgress(cmd *cobra.Command, how string) error {
+// setProgress turns --progress into a level, and says whether steps are drawn.
+func (a *App) setProgress(cmd *cobra.Command, how string) (live bool, err error) {
 	switch how {
 	case "auto":
+		live = a.UI.Live() && !a.verbose && !a.quiet
 	case "plain":
 		a.verbose = true
 	case "tty":
-		if a.UI.ErrWidth() == 0 {
-			return errors.New("--progress tty needs a terminal: leave it away, or write --progress plain")
+		if live = true; !a.UI.Live() {
+			return false, errors.New("--progress tty needs a terminal: leave it away, or write --progress plain")
+		}
+		if a.verbose || a.quiet {
+			return false, UsageErrorf(cmd, "--progress tty excludes --verbose and --quiet")
 		}
 	case "quiet":
 		a.quiet = true
 	default:
-		return UsageErrorf(cmd, "--progress is auto, plain, tty or quiet")
+		return false, UsageErrorf(cmd, "--progress is auto, plain, tty or quiet")
 	}
 	a.UI.SetLevel(a.verbosity())
-	return nil
+	return live, nil
 }
 
 // checkDockerfile only lints.

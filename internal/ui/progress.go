@@ -3,6 +3,7 @@ package ui
 import (
 	"fmt"
 	"io"
+	"slices"
 	"strings"
 	"sync/atomic"
 	"time"
@@ -10,7 +11,7 @@ import (
 	"proot-distro/internal/report"
 )
 
-// Progress: one line per task at the bottom of the terminal, redrawn in one
+// Progress: one line per task (a [Step] has a few) at the bottom of the terminal, redrawn in one
 // write; messages are written above. Finished lines go away, so that what
 // stays on the screen reads like a log.
 
@@ -20,9 +21,15 @@ const (
 	maxBar      = 30
 )
 
+// drawn is something at the bottom of the screen. Its methods are called with mu held.
+type drawn interface {
+	measure(now time.Time)
+	lines(width int) []string // clean, and no wider
+}
+
 // bars are the progress lines on the screen.
 type bars struct {
-	active []*bar
+	active []drawn
 	shown  int // lines now on the screen, the cursor below them
 	stop   chan struct{}
 }
@@ -41,37 +48,44 @@ type bar struct {
 // Begin starts a progress line. There are none with --quiet or without a
 // terminal.
 func (u *UI) Begin(t report.Task) report.Meter {
-	if u.level <= Quiet || u.cfg.Err.Size == nil || u.cfg.Dumb {
+	if u.level <= Quiet || !u.Live() {
 		return report.Discard.Begin(t)
 	}
 	t.Label = Clean(t.Label)
 	now := time.Now()
 	b := &bar{ui: u, task: t, at: now, start: now}
+	u.show(b)
+	return b
+}
+
+// Live reports whether lines on the screen can be drawn anew.
+func (u *UI) Live() bool { return u.cfg.Err.Size != nil && !u.cfg.Dumb }
+
+// show adds something at the bottom.
+func (u *UI) show(d drawn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	u.bars.active = append(u.bars.active, b)
+	u.bars.active = append(u.bars.active, d)
 	if u.bars.stop == nil {
 		u.bars.stop = make(chan struct{})
 		go u.redraw(u.bars.stop)
 	}
-	return b
 }
 
 // Add counts n more units.
 func (b *bar) Add(n int64) { b.done.Add(n) }
 
 // Done takes the line away.
-func (b *bar) Done() {
-	u := b.ui
+func (b *bar) Done() { b.ui.hide(b) }
+
+// hide takes something away from the bottom.
+func (u *UI) hide(d drawn) {
 	u.mu.Lock()
 	defer u.mu.Unlock()
-	for i, other := range u.bars.active {
-		if other == b {
-			u.bars.active = append(u.bars.active[:i], u.bars.active[i+1:]...)
-			u.erase()
-			u.draw()
-			break
-		}
+	if i := slices.Index(u.bars.active, d); i >= 0 {
+		u.bars.active = slices.Delete(u.bars.active, i, i+1)
+		u.erase()
+		u.draw()
 	}
 	if len(u.bars.active) == 0 && u.bars.stop != nil {
 		close(u.bars.stop)
@@ -81,10 +95,10 @@ func (b *bar) Done() {
 
 func (u *UI) stopBars() {
 	u.mu.Lock()
-	active := append([]*bar(nil), u.bars.active...)
+	active := slices.Clone(u.bars.active)
 	u.mu.Unlock()
-	for _, b := range active {
-		b.Done()
+	for _, d := range active {
+		u.hide(d)
 	}
 }
 
@@ -143,18 +157,21 @@ func (u *UI) draw() {
 	if u.bars.shown > 0 {
 		fmt.Fprintf(&b, "\x1b[%dA\r", u.bars.shown)
 	}
-	lines := len(u.bars.active)
-	if room := max(rows-2, 1); lines > room {
-		lines = room
-	}
-	for _, one := range u.bars.active[:lines] {
+	var lines []string
+	for _, d := range u.bars.active {
 		// The last column stays free: some terminals wrap when it is filled.
-		b.WriteString(one.line(columns-1) + "\x1b[K\n")
+		lines = append(lines, d.lines(columns-1)...)
+	}
+	lines = lines[:min(len(lines), max(rows-2, 1))]
+	for _, line := range lines {
+		b.WriteString(line + "\x1b[K\n")
 	}
 	b.WriteString("\x1b[J")
-	u.bars.shown = lines
+	u.bars.shown = len(lines)
 	_, _ = io.WriteString(u.cfg.Err, b.String()) // a lost frame is no loss
 }
+
+func (b *bar) lines(width int) []string { return []string{b.line(width)} }
 
 // line lays the task out in width columns: label, bar, amount, rate, time
 // left, share. What finds no room is left out: the bar first, then the amount,
