@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"syscall"
 
@@ -94,6 +95,7 @@ func (a *App) hints(err error) []string {
 		building *build.BusyError
 		line     *dockerfile.Error
 		step     *native.StepError
+		file     *fs.PathError
 	)
 	switch {
 	case errors.As(err, &line):
@@ -125,6 +127,9 @@ func (a *App) hints(err error) []string {
 		return []string{step.Fix()}
 	case errors.Is(err, syscall.ENOSPC):
 		return []string{fmt.Sprintf("The disk is full: make room; '%s list --image' shows what the cache holds.", a.Program)}
+	case errors.As(err, &file) && file.Op == "remove" && errors.Is(err, syscall.EPERM):
+		return []string{fmt.Sprintf("Somebody may have forbidden it with chattr: 'chattr -ia %s', as root, allows it again; then repeat the command.",
+			ui.ShellQuote(file.Path))}
 	}
 	return a.usernsHints(err)
 }

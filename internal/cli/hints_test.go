@@ -3,6 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
+	"io/fs"
 	"strings"
 	"syscall"
 	"testing"
@@ -35,6 +36,7 @@ func TestHints(t *testing.T) {
 		{SessionError(&guest.ProgramError{Status: 127}), 127, ""},
 		{guest.ErrNoShell, 1, "'pd run CONTAINER -- PROGRAM'"},
 		{fmt.Errorf("write: %w", syscall.ENOSPC), 1, "The disk is full"},
+		{fmt.Errorf("remove: %w", &fs.PathError{Op: "remove", Path: "/a b", Err: syscall.EPERM}), 1, "chattr -ia '/a b'"},
 		{hub(registry.Unauthorized, "library/debain", 0), 5, "Did you mean 'debian'?"},
 		{hub(registry.NotFound, "library/zzyzx", registry.MissingRepository), 3, "pd search zzyzx"},
 		{hub(registry.NotFound, "library/debian", registry.MissingTag), 3, "https://hub.docker.com/_/debian/tags"},
