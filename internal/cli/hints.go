@@ -128,7 +128,7 @@ func (a *App) hints(err error) []string {
 	case errors.Is(err, syscall.ENOSPC):
 		return []string{fmt.Sprintf("The disk is full: make room; '%s list --image' shows what the cache holds.", a.Program)}
 	case errors.As(err, &file) && file.Op == "remove" && errors.Is(err, syscall.EPERM):
-		return []string{fmt.Sprintf("Somebody may have forbidden it with chattr: 'chattr -ia %s', as root, allows it again; then repeat the command.",
+		return []string{fmt.Sprintf("Somebody may have forbidden it with chattr: 'chattr -ia %s', as root, allows it again.",
 			ui.ShellQuote(file.Path))}
 	}
 	return a.usernsHints(err)
