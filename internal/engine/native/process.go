@@ -34,19 +34,23 @@ var _ engine.Process = (*Process)(nil)
 // Exec implements [engine.Process]. This process stays behind as the parent of the
 // supervisor, which keeps the files in keep open until the last guest has ended.
 // It passes on SIGTERM, SIGHUP, SIGUSR1 and SIGUSR2; what the terminal sends reaches the
-// guest by itself.
+// guest by itself. All these have no other effect on this process any more, which is
+// expected to end with the guest.
 func (p *Process) Exec(keep []*os.File) (int, error) {
 	// The terminal's own signals are for the guest: this process outlives them.
-	defer signal.Stop(catch(unix.SIGINT, unix.SIGQUIT))
+	terminal, signals := catch(unix.SIGINT, unix.SIGQUIT), catch(forwarded...)
 	fds := make([]int, len(keep))
 	for i, f := range keep {
 		fds[i] = int(f.Fd())
 	}
 	defer runtime.KeepAlive(keep)
-	runtime.LockOSThread()
-	defer runtime.UnlockOSThread()
 	defer currentForeground().restore()
-	return p.run(context.Background(), [3]int{-1, -1, -1}, fds)
+	status, err := p.run(context.Background(), [3]int{-1, -1, -1}, fds, signals)
+	if err != nil {
+		signal.Stop(terminal)
+		signal.Stop(signals)
+	}
+	return status, err
 }
 
 // Run implements [engine.Process]. When ctx ends, all processes of the guest are
@@ -56,15 +60,17 @@ func (p *Process) Run(ctx context.Context, stdio engine.Stdio) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("start guest: %w", err)
 	}
-	status, err := p.run(ctx, s.guest, nil)
+	signals := catch(forwarded...)
+	defer signal.Stop(signals)
+	status, err := p.run(ctx, s.guest, nil, signals)
 	if copyErr := s.finish(); err == nil {
 		err = copyErr
 	}
 	return status, err
 }
 
-// run starts the family on a thread that belongs to it until its end.
-func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error) {
+// run starts the family on a thread that belongs to it until its end, and passes signals on.
+func (p *Process) run(ctx context.Context, stdio [3]int, keep []int, signals <-chan os.Signal) (int, error) {
 	if p.follows() {
 		var err error
 		if p.owners, err = known(p.spec); err != nil {
@@ -79,8 +85,6 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int) (int, error
 		}
 		defer channel.close()
 	}
-	signals := catch(forwarded...)
-	defer signal.Stop(signals)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
 	pid, err := p.start(stdio, channel[1], keep)

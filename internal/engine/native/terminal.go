@@ -2,6 +2,7 @@ package native
 
 import (
 	"os"
+	"runtime"
 	"strconv"
 	"strings"
 
@@ -27,8 +28,7 @@ func currentForeground() foreground {
 }
 
 // restore makes the group the foreground again: a script that runs this program
-// would else be stopped when it reads from its terminal. The calling goroutine must
-// be locked to its thread.
+// would else be stopped when it reads from its terminal.
 func (f foreground) restore() {
 	if f.fd < 0 {
 		return
@@ -37,6 +37,8 @@ func (f foreground) restore() {
 		return
 	}
 	// The kernel stops who does this from the background, unless it blocks SIGTTOU.
+	runtime.LockOSThread()
+	defer runtime.UnlockOSThread()
 	var block, old unix.Sigset_t
 	const bits = 32 << (^uint(0) >> 63)
 	block.Val[(int(unix.SIGTTOU)-1)/bits] = 1 << ((uint(unix.SIGTTOU) - 1) % bits)
