@@ -138,6 +138,7 @@ func (a *App) startSession(c *container.Container, req sessionRequest) error {
 		choice.refusal = err // not tried before, as that takes time
 		err = run()
 	}
+	a.hintIdentity(err, entry.Engine, spec)
 	return err
 }
 
