@@ -40,7 +40,7 @@ var trapKinds = map[string]func(path, mirror string) error{
 
 // trapCommands are run in this order; $DIR is for their files.
 var trapCommands = []string{
-	"list", "list --image", "ps", "kill --all", "__complete login b", "__complete remove --image m",
+	"doctor --json", "list", "list --image", "ps", "kill --all", "__complete login b", "__complete remove --image m",
 	"login box -- true", "login box --get-proot-cmd", "run box -- /bin/app",
 	"copy box:/etc/hosts $DIR/copied", "copy $DIR/Dockerfile box:/etc/new", "sync box:/etc $DIR/synced",
 	"backup box --output $DIR/new.tar", "clone box twin",

@@ -3,70 +3,23 @@ package doctor
 import (
 	"cmp"
 	"context"
-	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"os"
 	"os/exec"
 	"path/filepath"
-	"runtime"
 	"slices"
 	"strings"
 	"testing"
 	"time"
-	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/container"
 	"proot-distro/internal/host"
 	"proot-distro/internal/platform"
-	"proot-distro/internal/seccomp"
 )
-
-// deniedEnv makes this test binary refuse itself namespaces and print its report.
-const deniedEnv = "PD_DOCTOR_DENIED"
-
-func TestMain(m *testing.M) {
-	if os.Getenv(deniedEnv) == "" {
-		os.Exit(m.Run())
-	}
-	if err := printDenied(); err != nil {
-		fmt.Fprintln(os.Stderr, err)
-		os.Exit(1)
-	}
-}
-
-// printDenied installs the filter for all of this process.
-func printDenied() error {
-	user := &seccomp.Argument{Index: 0, Mask: unix.CLONE_NEWUSER, Value: unix.CLONE_NEWUSER}
-	number := func(n uint32) (all seccomp.Numbers) { // of this machine's table; tests run on one
-		for i := range all {
-			all[i] = n
-		}
-		return all
-	}
-	filter := seccomp.Program([]seccomp.Rule{
-		{Call: number(unix.SYS_CLONE), Action: seccomp.Errno(unix.EPERM), Where: user},
-		{Call: number(unix.SYS_UNSHARE), Action: seccomp.Errno(unix.EPERM), Where: user},
-		{Call: number(unix.SYS_CLONE3), Action: seccomp.Errno(unix.ENOSYS)},
-	}, seccomp.LikeX86_64)
-	program := unix.SockFprog{Len: uint16(len(filter)), Filter: &filter[0]}
-	runtime.LockOSThread()
-	if err := unix.Prctl(unix.PR_SET_NO_NEW_PRIVS, 1, 0, 0, 0); err != nil {
-		return err
-	}
-	if _, _, errno := unix.Syscall(unix.SYS_SECCOMP, unix.SECCOMP_SET_MODE_FILTER, unix.SECCOMP_FILTER_FLAG_TSYNC,
-		uintptr(unsafe.Pointer(&program))); errno != 0 {
-		return errno
-	}
-	h, err := host.Detect(host.SystemEnv())
-	if err != nil {
-		return err
-	}
-	return json.NewEncoder(os.Stdout).Encode(Examine(context.Background(), config(h)))
-}
 
 func config(h *host.Host) Config {
 	return Config{Host: h, Store: container.NewStore(h.Dirs), Program: "pd", Version: "test", Engine: EngineAuto}
@@ -107,27 +60,6 @@ func TestExamineChangesNothing(t *testing.T) {
 	})
 	if err != nil || len(left) != 1 {
 		t.Errorf("%q is left, %v", left, err)
-	}
-}
-
-func TestNamespacesDenied(t *testing.T) {
-	h := here(t)
-	cmd := exec.Command(os.Args[0])
-	cmd.Env = append(os.Environ(), deniedEnv+"=1", "HOME="+h.Home, "XDG_DATA_HOME=", "XDG_CACHE_HOME=")
-	out, err := cmd.Output()
-	if err != nil {
-		t.Fatalf("%v %s", err, out)
-	}
-	var r Report
-	if err := json.Unmarshal(out, &r); err != nil {
-		t.Fatalf("%v\n%s", err, out)
-	}
-	i := slices.IndexFunc(r.Findings, func(f Finding) bool { return f.ID == "engine.native" })
-	if i < 0 || r.Findings[i].Status == OK || !strings.Contains(r.Findings[i].Text, "cannot create namespaces: operation not permitted (EPERM)") || r.Findings[i].Fix == "" {
-		t.Errorf("%s", out)
-	}
-	if r.Engine != EngineProot || !r.Usable {
-		t.Errorf("login takes %q", r.Engine)
 	}
 }
 
