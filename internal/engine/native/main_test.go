@@ -1,8 +1,6 @@
 package native
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -16,7 +14,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/engine"
-	"proot-distro/internal/platform"
+	"proot-distro/internal/engine/enginetest"
 )
 
 // What makes the test binary something else than tests.
@@ -29,6 +27,12 @@ const (
 )
 
 const ordinaryUser = 65534
+
+var (
+	newRootfs = enginetest.Rootfs
+	newSpec   = enginetest.Spec
+	must      = enginetest.Must
+)
 
 func TestMain(m *testing.M) {
 	var err error
@@ -149,44 +153,12 @@ func newEngine(t *testing.T) *Engine {
 	return e
 }
 
-// newRootfs makes a guest of one static busybox.
-func newRootfs(t testing.TB) string {
-	t.Helper()
-	program, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		t.Fatalf("these tests need Debian's package busybox-static: %v", err)
-	}
-	root := t.TempDir()
-	for _, dir := range []string{"bin", "etc", "tmp"} {
-		must(t, os.Mkdir(filepath.Join(root, dir), 0o755))
-	}
-	must(t, os.WriteFile(filepath.Join(root, "bin/busybox"), program, 0o755))
-	for applet := range strings.FieldsSeq("sh ls stat cat sleep kill env id uname true chown mknod mkfifo mount umount touch hostname readlink nohup") {
-		must(t, os.Symlink("busybox", filepath.Join(root, "bin", applet)))
-	}
-	must(t, os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:guest:/:/bin/sh\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(root, "only-in-guest"), nil, 0o644))
-	return root
-}
-
-func newSpec(root string, argv ...string) engine.Spec {
-	return engine.Spec{
-		Container: "box", Rootfs: root, Argv: argv, WorkDir: "/", Env: []string{"PATH=/bin"},
-		Arch: platform.Binary(), HostArch: platform.Binary(),
-	}
-}
-
 func script(root, text string) engine.Spec { return newSpec(root, "/bin/sh", "-c", text) }
 
 // runSpec runs a Spec and returns its output and status.
 func runSpec(t *testing.T, s engine.Spec) (string, int) {
 	t.Helper()
-	p, err := newEngine(t).Prepare(s)
-	must(t, err)
-	var out bytes.Buffer
-	status, err := p.Run(context.Background(), engine.Stdio{Out: &out, Err: &out})
-	must(t, err)
-	return out.String(), status
+	return enginetest.Run(t, newEngine(t), s)
 }
 
 // wantOutput runs a script as the guest and compares what it says.
@@ -194,12 +166,5 @@ func wantOutput(t *testing.T, s engine.Spec, want string) {
 	t.Helper()
 	if out, status := runSpec(t, s); out != want || status != 0 {
 		t.Errorf("status %d, output:\n%s\nwant:\n%s", status, out, want)
-	}
-}
-
-func must(t testing.TB, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
 	}
 }

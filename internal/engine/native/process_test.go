@@ -9,7 +9,6 @@ import (
 	"os/exec"
 	"path/filepath"
 	"strings"
-	"sync"
 	"syscall"
 	"testing"
 	"time"
@@ -17,6 +16,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/engine"
+	"proot-distro/internal/engine/enginetest"
 )
 
 // endings are commands and the statuses that both Run and Exec give for them.
@@ -109,25 +109,10 @@ func TestCancel(t *testing.T) {
 	ctx, cancel := context.WithCancel(context.Background())
 	defer cancel()
 	start := time.Now()
-	_, err = p.Run(ctx, engine.Stdio{Out: &trigger{text: "ready", fire: cancel}})
+	_, err = p.Run(ctx, engine.Stdio{Out: &enginetest.Trigger{Text: "ready", Fire: cancel}})
 	if !errors.Is(err, context.Canceled) || time.Since(start) > 4*time.Second {
 		t.Errorf("error %v after %v", err, time.Since(start))
 	}
-}
-
-// a trigger calls fire once text was written to it.
-type trigger struct {
-	buf  bytes.Buffer
-	text string
-	fire func()
-}
-
-func (w *trigger) Write(p []byte) (int, error) {
-	w.buf.Write(p)
-	if strings.Contains(w.buf.String(), w.text) {
-		w.fire()
-	}
-	return len(p), nil
 }
 
 // started starts a session and waits until its guest has said "ready".
@@ -135,13 +120,13 @@ func started(t *testing.T, r execRequest) *exec.Cmd {
 	t.Helper()
 	cmd := execCommand(t, r)
 	ready := make(chan struct{})
-	out := &trigger{text: "ready", fire: sync.OnceFunc(func() { close(ready) })}
+	out := &enginetest.Trigger{Text: "ready", Fire: func() { close(ready) }}
 	cmd.Stdout, cmd.Stderr = out, out
 	must(t, cmd.Start())
 	select {
 	case <-ready:
 	case <-time.After(10 * time.Second):
-		t.Fatalf("the guest is not ready: %s", out.buf.String())
+		t.Fatalf("the guest is not ready: %s", out.String())
 	}
 	return cmd
 }
@@ -199,7 +184,7 @@ func TestTerminal(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := execCommand(t, execRequest{Spec: script(newRootfs(t), tt.script)})
-			master, slave := openTerminal(t)
+			master, slave := enginetest.Terminal(t)
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 			must(t, cmd.Start())
@@ -221,20 +206,6 @@ func TestTerminal(t *testing.T) {
 			}
 		})
 	}
-}
-
-func openTerminal(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	must(t, err)
-	t.Cleanup(func() { master.Close() })
-	fd := int(master.Fd())
-	must(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	must(t, err)
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
-	return master, slave
 }
 
 // With owners, the guest's user has its number and its groups, and none of root's powers.

@@ -1,8 +1,6 @@
 package proot
 
 import (
-	"bytes"
-	"context"
 	"encoding/json"
 	"fmt"
 	"os"
@@ -12,6 +10,7 @@ import (
 	"testing"
 
 	"proot-distro/internal/engine"
+	"proot-distro/internal/engine/enginetest"
 	"proot-distro/internal/host"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/report"
@@ -20,6 +19,12 @@ import (
 // execVar makes the test binary a program that runs one Spec with Exec: Exec
 // replaces the process, or needs one of its own.
 const execVar = "PD_TEST_EXEC"
+
+var (
+	newRootfs = enginetest.Rootfs
+	newSpec   = enginetest.Spec
+	must      = enginetest.Must
+)
 
 type execRequest struct {
 	Spec  engine.Spec
@@ -110,42 +115,10 @@ func newEngine(t *testing.T, vars map[string]string) *Engine {
 	return e
 }
 
-// newRootfs makes a guest of one static busybox.
-func newRootfs(t *testing.T) string {
-	t.Helper()
-	program, err := os.ReadFile("/bin/busybox")
-	if err != nil {
-		t.Fatalf("these tests need Debian's package busybox-static: %v", err)
-	}
-	root := t.TempDir()
-	for _, dir := range []string{"bin", "etc", "tmp"} {
-		must(t, os.Mkdir(filepath.Join(root, dir), 0o755))
-	}
-	must(t, os.WriteFile(filepath.Join(root, "bin/busybox"), program, 0o755))
-	for _, applet := range []string{"sh", "ls", "stat", "cat", "sleep", "kill", "env", "id", "uname", "true", "mv", "rm", "cp"} {
-		must(t, os.Symlink("busybox", filepath.Join(root, "bin", applet)))
-	}
-	must(t, os.WriteFile(filepath.Join(root, "etc/passwd"), []byte("root:x:0:0:guest:/:/bin/sh\n"), 0o644))
-	must(t, os.WriteFile(filepath.Join(root, "only-in-guest"), nil, 0o644))
-	return root
-}
-
-func newSpec(root string, argv ...string) engine.Spec {
-	return engine.Spec{
-		Container: "box", Rootfs: root, Argv: argv, WorkDir: "/", Env: []string{"PATH=/bin"},
-		Arch: platform.Binary(), HostArch: platform.Binary(),
-	}
-}
-
 // runSpec runs a Spec and returns its output and status.
 func runSpec(t *testing.T, e *Engine, s engine.Spec) (string, int) {
 	t.Helper()
-	p, err := e.Prepare(s)
-	must(t, err)
-	var out bytes.Buffer
-	status, err := p.Run(context.Background(), engine.Stdio{Out: &out, Err: &out})
-	must(t, err)
-	return out.String(), status
+	return enginetest.Run(t, e, s)
 }
 
 // execCommand gives a process that hands itself over to Exec.
@@ -159,13 +132,6 @@ func execCommand(t *testing.T, r execRequest) *exec.Cmd {
 	cmd := exec.Command(self)
 	cmd.Env = append(os.Environ(), execVar+"="+string(request))
 	return cmd
-}
-
-func must(t *testing.T, err error) {
-	t.Helper()
-	if err != nil {
-		t.Fatal(err)
-	}
 }
 
 func wantContains(t *testing.T, err error, parts ...string) {

@@ -4,7 +4,6 @@ import (
 	"bytes"
 	"context"
 	"errors"
-	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -18,6 +17,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/engine"
+	"proot-distro/internal/engine/enginetest"
 	"proot-distro/internal/platform"
 )
 
@@ -201,7 +201,7 @@ func TestCancel(t *testing.T) {
 		must(t, err)
 		ctx, cancel := context.WithCancel(context.Background())
 		defer cancel()
-		ready := &trigger{text: "ready", fire: cancel}
+		ready := &enginetest.Trigger{Text: "ready", Fire: cancel}
 		start := time.Now()
 		_, err = p.Run(ctx, engine.Stdio{Out: ready})
 		if !errors.Is(err, context.Canceled) {
@@ -211,21 +211,6 @@ func TestCancel(t *testing.T) {
 			t.Errorf("took %v to end", took)
 		}
 	}
-}
-
-// a trigger calls fire once text was written to it.
-type trigger struct {
-	buf  bytes.Buffer
-	text string
-	fire func()
-}
-
-func (w *trigger) Write(p []byte) (int, error) {
-	w.buf.Write(p)
-	if strings.Contains(w.buf.String(), w.text) {
-		w.fire()
-	}
-	return len(p), nil
 }
 
 func TestTracees(t *testing.T) {
@@ -263,7 +248,7 @@ func TestTerminalInterrupt(t *testing.T) {
 			s := newSpec(newRootfs(t), "/bin/sh", "-c", tt.script)
 			s.Shell = tt.shell
 			cmd := execCommand(t, execRequest{Spec: s})
-			master, slave := openTerminal(t)
+			master, slave := enginetest.Terminal(t)
 			cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
 			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 			must(t, cmd.Start())
@@ -294,18 +279,4 @@ func TestTerminalInterrupt(t *testing.T) {
 			}
 		})
 	}
-}
-
-func openTerminal(t *testing.T) (master, slave *os.File) {
-	t.Helper()
-	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
-	must(t, err)
-	t.Cleanup(func() { master.Close() })
-	fd := int(master.Fd())
-	must(t, unix.IoctlSetPointerInt(fd, unix.TIOCSPTLCK, 0))
-	n, err := unix.IoctlGetInt(fd, unix.TIOCGPTN)
-	must(t, err)
-	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
-	must(t, err)
-	return master, slave
 }
