@@ -21,7 +21,8 @@
 // managers work, but `su user` stays root. Another user of the guest is root
 // under another number, in a user namespace inside. Supplementary groups cannot be
 // had. For real root all IDs are themselves, so that owners can be changed and `su user`
-// works; nothing else differs.
+// works. Another user of the guest is who he says he is, but treated as the owner of all
+// files, for most are root's on disk, whoever the image meant them for.
 //
 // # This program in a namespace
 //

@@ -51,12 +51,11 @@ func (g guestProcess) plan() plan {
 		p.attempt(0, unix.SYS_PERSONALITY, perLinux32) // uname -m speaks of a 32-bit machine
 	}
 	user := g.spec.User
+	other := user.UID != 0 || user.GID != 0
 	p.step("become user %d, group %d", user.UID, user.GID)
 	if !g.single {
 		leaveGroups(&p)
-	}
-	other := user.UID != 0 || user.GID != 0
-	if other && !g.spec.AllIDs {
+	} else if other {
 		becomeOther(&p, user.UID, user.GID)
 	}
 	p.step("restrict capabilities")
@@ -67,9 +66,11 @@ func (g guestProcess) plan() plan {
 	}
 	p.attempt(0, unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_CLEAR_ALL)
 	g.install(&p)
-	if g.spec.AllIDs {
-		p.step("become user %d, group %d", user.UID, user.GID)
-		becomeReal(&p, user)
+	switch {
+	case g.spec.AllIDs:
+		becomeReal(&p, user, 0)
+	case other && !g.single:
+		becomeReal(&p, user, ownersPower)
 	}
 	p.step("enter the work directory %s", g.spec.WorkDir)
 	p.do(unix.SYS_CHDIR, g.spec.WorkDir)
@@ -133,16 +134,42 @@ func (g guestProcess) install(p *plan) {
 	p.do(unix.SYS_SENDMSG, g.channel, unsafe.Pointer(message), 0)
 }
 
-// becomeReal takes on IDs that exist, which costs the capabilities.
-func becomeReal(p *plan, user engine.User) {
+// ownersPower is what the user of a container needs whose files are root's, whoever the image
+// meant them for, or the users' to whom root has given them: to be taken for the owner of all.
+const ownersPower uint64 = 1<<unix.CAP_DAC_OVERRIDE | 1<<unix.CAP_FOWNER | 1<<unix.CAP_FSETID
+
+// becomeReal takes on IDs that exist, which costs all capabilities but those in kept.
+func becomeReal(p *plan, user engine.User, kept uint64) {
+	p.step("become user %d, group %d", user.UID, user.GID)
 	groups := make([]uint32, len(user.Groups)+1)
 	for i, group := range user.Groups {
 		groups[i] = uint32(group)
 	}
 	p.do(sysSetgroups, len(user.Groups), unsafe.Pointer(&groups[0]))
 	p.do(sysSetresgid, user.GID, user.GID, user.GID)
+	if kept != 0 {
+		p.do(unix.SYS_PRCTL, unix.PR_SET_KEEPCAPS, 1, 0, 0, 0)
+	}
 	p.do(sysSetresuid, user.UID, user.UID, user.UID)
+	if kept != 0 {
+		keepAcrossExec(p, kept)
+	}
 	p.do(unix.SYS_PRCTL, unix.PR_SET_PDEATHSIG, int(unix.SIGKILL)) // the kernel has forgotten it
+}
+
+// keepAcrossExec gives up all capabilities but those in kept, which programs inherit.
+func keepAcrossExec(p *plan, kept uint64) {
+	header := &unix.CapUserHeader{Version: unix.LINUX_CAPABILITY_VERSION_3}
+	low, high := uint32(kept), uint32(kept>>32)
+	sets := &[2]unix.CapUserData{
+		{Effective: low, Permitted: low, Inheritable: low}, {Effective: high, Permitted: high, Inheritable: high},
+	}
+	p.do(unix.SYS_CAPSET, unsafe.Pointer(header), unsafe.Pointer(sets))
+	for c := range maxCapability + 1 {
+		if kept&(1<<c) != 0 {
+			p.do(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0)
+		}
+	}
 }
 
 // leaveGroups forgets the supplementary groups that real root has on the host.

@@ -89,10 +89,8 @@ func (m *idMaps) write(pid int) error {
 	return nil
 }
 
-// becomeOther adds to a guest's plan what makes it the user uid of group gid: a user
-// namespace inside, in which root is called by other numbers. So it is for real root
-// too, since the files of an installed container belong to root, whoever the
-// image meant them for.
+// becomeOther adds to a guest's plan what makes it the user uid of group gid where root
+// is alone: a user namespace inside, in which root is called by other numbers.
 func becomeOther(p *plan, uid, gid int) {
 	p.do(unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
 	for _, f := range []struct{ name, text string }{
