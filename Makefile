@@ -63,7 +63,7 @@ kill-test:
 
 # Ratios against tar and skopeo in the same run; never part of the tests.
 bench: build
-	scripts/tools.sh test
+	scripts/tools.sh bench
 	$(GO) run ./test/cmd/bench
 
 lint:

@@ -1,19 +1,21 @@
 #!/usr/bin/env bash
 # Installs the programs that the demo, the tests or the release check use, where they are missing.
-# usage: tools.sh demo|test|release
+# usage: tools.sh demo|test|bench|release
 set -euo pipefail
 
 # program=package; what a machine has already is not touched.
 demo=(mmdebstrap=mmdebstrap docker-registry=docker-registry proot=proot setpriv=util-linux)
 test=("${demo[@]}" skopeo=skopeo umoci=umoci qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
 	arch-test=arch-test xz=xz-utils zstd=zstd pigz=pigz rsync=rsync bzip2=bzip2 newuidmap=uidmap bwrap=bubblewrap ssh-add=openssh-client zsh=zsh fish=fish man=man-db python3=python3)
+bench=("${test[@]}" buildah=buildah)
 release=(qemu-aarch64-static=qemu-user-static)
 
 case ${1-} in
 demo) wanted=("${demo[@]}") ;;
 test) wanted=("${test[@]}") ;;
+bench) wanted=("${bench[@]}") ;;
 release) wanted=("${release[@]}") ;;
-*) echo "usage: $0 demo|test|release" >&2; exit 2 ;;
+*) echo "usage: $0 demo|test|bench|release" >&2; exit 2 ;;
 esac
 
 # Without root, mmdebstrap maps user ids.
@@ -26,7 +28,7 @@ done
 # mmdebstrap checks signatures with these keys, also on Debian's relatives.
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ "$1" = release ] || packages+=(debian-archive-keyring)
 # The static busybox runs in root filesystems that hold nothing else; the other one has the same name.
-[ "$1" != test ] || dpkg-query --show busybox-static >/dev/null 2>&1 || packages+=(busybox-static)
+[ "$1" = demo ] || [ "$1" = release ] || dpkg-query --show busybox-static >/dev/null 2>&1 || packages+=(busybox-static)
 # bash's completions are a library rather than a program.
 [ "$1" != test ] || [ -e /usr/share/bash-completion/bash_completion ] || packages+=(bash-completion)
 

@@ -30,8 +30,8 @@ func newClearCacheCommand(a *App) *cobra.Command {
 		RunE:    func(*cobra.Command, []string) error { return runClearCache(a, o) },
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.orphan, "orphan", false, "delete only layers that no image, container or build step uses")
-	f.BoolVar(&o.build, "build-cache", false, "delete only the index of build steps, and layers that nothing else uses")
+	f.BoolVar(&o.orphan, "orphan", false, "delete only layers that no image, container or build step uses, and what builds unpacked of them")
+	f.BoolVar(&o.build, "build-cache", false, "delete only the index of build steps, what builds unpacked, and layers that nothing else uses")
 	a.verboseFlags(cmd, "each deleted file")
 	return cmd
 }

@@ -4,7 +4,7 @@
 // Rounds are paired, so that a busy moment hits both sides, and nothing is deleted between them: on ext4, creating
 // files right after deleting many is slow.
 //
-//	bench [-rounds N] [-only native]
+//	bench [-rounds N] [-only native|build]
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
-	only := flag.String("only", "", "native: leave out all but what running containers costs")
+	only := flag.String("only", "", "native or build: leave out all but what running containers, or building images, costs")
 	flag.Parse()
 	if err := run(*rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -57,10 +57,13 @@ func run(rounds int, only string) (err error) {
 	}
 	b := &bench{pd: pd, work: work, ref: reg.Addr + "/big:latest", rounds: rounds}
 	fmt.Printf("%-46s %7s %15s %8s %10s\n", "", "ratio", "lowest–highest", "goal", "memory")
-	if only == "native" {
+	switch only {
+	case "native":
 		return b.native()
+	case "build":
+		return b.build()
 	}
-	return errors.Join(b.installFromCache(), b.transfer(), b.archive(), b.pull(), b.push(), b.native(), b.list())
+	return errors.Join(b.installFromCache(), b.transfer(), b.archive(), b.pull(), b.push(), b.native(), b.build(), b.list())
 }
 
 type bench struct {
