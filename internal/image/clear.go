@@ -131,7 +131,7 @@ func (cl *clearing) remove(dir *rootfs.Dir, name string) error {
 			cl.req.Removed(name)
 		}
 	}})
-	if err == nil {
+	if err == nil && name != lockName { // which is ours, and nothing that was kept
 		cl.freed += size
 	}
 	return err

@@ -52,6 +52,9 @@ func TestClearEverything(t *testing.T) {
 		t.Fatal(err)
 	}
 	freed, removed := ClearRequest{}.run(t, c)
+	if again, _ := (ClearRequest{}).run(t, c); again != 0 {
+		t.Errorf("%d bytes freed of an empty cache", again)
+	}
 	if freed < 6000 || freed > 10000 {
 		t.Errorf("freed %d", freed)
 	}
