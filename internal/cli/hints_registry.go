@@ -13,7 +13,12 @@ import (
 // work.
 func registryExitCode(err *registry.Error) int {
 	switch err.Kind {
-	case registry.NotFound, registry.NoPlatform:
+	case registry.NotFound:
+		if err.Missing == registry.MissingBlob {
+			return exitNetwork // the image exists, and its registry does not have it
+		}
+		return exitNotFound
+	case registry.NoPlatform:
 		return exitNotFound
 	case registry.Unsupported:
 		return exitFailure
@@ -41,6 +46,9 @@ func (a *App) registryHints(err *registry.Error) []string {
 	case registry.Forbidden:
 		return []string{credentials}
 	case registry.NotFound:
+		if err.Missing == registry.MissingBlob {
+			return []string{"Only who runs the registry, or pushed the image, can repair that. Another tag may be whole."}
+		}
 		if err.Missing == registry.MissingTag && err.Registry == oci.DockerHub {
 			return []string{fmt.Sprintf("Its tags are listed at %s/tags", hubPage(err.Repository))}
 		}

@@ -41,6 +41,7 @@ func TestHints(t *testing.T) {
 		{hub(registry.NotFound, "library/zzyzx", registry.MissingRepository), 3, "pd search zzyzx"},
 		{hub(registry.NotFound, "library/debian", registry.MissingTag), 3, "https://hub.docker.com/_/debian/tags"},
 		{hub(registry.NotFound, "bitnami/redis", registry.MissingTag), 3, "https://hub.docker.com/r/bitnami/redis/tags"},
+		{hub(registry.NotFound, "library/debian", registry.MissingBlob), 5, "Another tag"},
 		{&registry.Error{Kind: registry.NotFound, Registry: "ghcr.io", Repository: "a/b"}, 3, "on Docker Hub: pd search b"},
 		{&registry.Error{Kind: registry.Unauthorized, Credentials: true}, 5, "PD_DOCKER_AUTH=user:password"},
 		{&registry.Error{Kind: registry.TLS}, 5, "--allow-insecure"},

@@ -58,7 +58,7 @@ func (d *download) run(ctx context.Context, c *client, rep report.Reporter) erro
 	if errors.Is(err, image.ErrCached) {
 		err = nil
 	}
-	err = c.explain(err, "", MissingBlob)
+	err = c.explain(err, d.desc.Digest.String(), MissingBlob)
 	d.end(err)
 	return err
 }

@@ -197,7 +197,7 @@ func TestFatalTransfers(t *testing.T) {
 		"too long":     {always(func(w http.ResponseWriter) { _, _ = w.Write(append(a[:len(a):len(a)], 'x')) }), TooLarge, "longer than"},
 		"far too long": {always(func(w http.ResponseWriter) { _, _ = io.CopyN(w, zeros{}, 1<<20) }), TooLarge, "longer than"},
 		"too short":    {always(func(w http.ResponseWriter) { w.Header().Set("Content-Length", "0") }), Network, "failed"},
-		"404":          {status(404), NotFound, "lacks a layer"},
+		"404":          {status(404), NotFound, "lacks a part"},
 		"403":          {status(403), Forbidden, "denies access"},
 		"500":          {status(500), Server, "out of order"},
 		"302 nowhere":  {status(302), Protocol, "no sense"},

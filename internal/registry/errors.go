@@ -141,7 +141,7 @@ func (e *Error) notFound(name string) string {
 		}
 		return fmt.Sprintf("%s has no tag %q", name, e.Reference)
 	case MissingBlob:
-		return fmt.Sprintf("%s lacks a layer or config that its own manifest names", name)
+		return fmt.Sprintf("%s lacks a part of the image that its own manifest names: %s", name, e.Reference)
 	case MissingRepository:
 		return fmt.Sprintf("%s has no repository %q", e.Registry, e.Repository)
 	}

@@ -156,7 +156,7 @@ func TestDownloadFailures(t *testing.T) {
 	}{
 		"a blob is missing": {func(f *fake) {
 			delete(f.blobs, digest.FromBytes(layerOf("s390x", 3000)).String())
-		}, NotFound, "lacks a layer"},
+		}, NotFound, "lacks a part"},
 		"a blob is damaged": {func(f *fake) {
 			f.blobs[digest.FromBytes(layerOf("s390x", 3000)).String()][7] ^= 1
 		}, BadDigest, "is damaged"},
