@@ -28,8 +28,9 @@ func newPushCommand(a *App) *cobra.Command {
 		Use:   "push [OPTIONS] IMAGE",
 		Short: "Send a cached image to its registry",
 		Long: "Send an image from the local cache, built or pulled, to the registry that its name says: Docker Hub for " +
-			"user/app, another one for ghcr.io/user/app. An image built for several platforms goes as one. What the " +
-			"registry has is not sent. 'tag' gives an image the name that it shall have there.",
+			"user/app, another one for ghcr.io/user/app. Of an image for several platforms all that is cached goes, as one. " +
+			"What the registry has is not sent; a push that was interrupted is taken up. 'tag' gives an image the name that " +
+			"it shall have there.",
 		Example: "PD_DOCKER_AUTH=user:password pd push user/app:1.0\n\n" +
 			"# One of several architectures\npd push -a aarch64 ghcr.io/user/app\n\n" +
 			"# A copy of an image in a registry of your own\npd tag debian:12 registry.lan:5000/debian:12\n" +
@@ -39,7 +40,7 @@ func newPushCommand(a *App) *cobra.Command {
 			return runPush(cmd.Context(), a, o, args[0])
 		},
 	}
-	a.archFlag(cmd, &o.arch, "push the image of `ARCH` only (default: all that were built together, else this machine's)")
+	a.archFlag(cmd, &o.arch, "push the image of `ARCH` only (default: all platforms of it in the cache)")
 	cmd.Flags().BoolVar(&o.allowInsecure, "allow-insecure", false, "accept plain http and bad certificates")
 	a.verboseFlags(cmd, "each layer that is not sent, and why")
 	return cmd
