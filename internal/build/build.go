@@ -18,9 +18,9 @@
 // # Owners
 //
 // All files on disk belong to the caller, whoever they belong to in the image. The owners of a tree are
-// kept beside it (see owners): learnt from the layers' headers, set by --chown and by the
-// user that a RUN had, and written into new layers. A chown inside of RUN is lost, unless
-// the caller is root and the engine real.
+// kept beside it (see owners): learnt from the layers' headers, set by --chown, by the user that a RUN had and by what
+// its root gave away, if the engine keeps account of that, and written into new layers. Where the caller may change
+// owners (Builder.AllIDs) the files on disk have theirs, too, and users of a RUN are users of the kernel.
 //
 // # Safety
 //
@@ -92,6 +92,8 @@ type Builder struct {
 	Insecure bool
 	// MayMount says that this process has a mount namespace of its own, and may mount there.
 	MayMount bool
+	// AllIDs says that this process may change the owners of files, and become other users.
+	AllIDs bool
 }
 
 // Result is one image of a build.

@@ -51,7 +51,13 @@ func (s *stage) mountCache(ctx context.Context, root *rootfs.FS, p *mounted, m *
 	if err := base.MkdirAll(dir, 0o755); err != nil {
 		return err
 	}
-	return p.put(root, m, filepath.Join(s.Host.Dirs.Cache, dir), true)
+	hostPath := filepath.Join(s.Host.Dirs.Cache, dir)
+	if m.UID != nil || m.GID != nil {
+		if err := s.give(hostPath, m); err != nil {
+			return err
+		}
+	}
+	return p.put(root, m, hostPath, true)
 }
 
 // fillCache makes a cache's directory, with what from names if that is given.

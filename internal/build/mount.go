@@ -228,6 +228,13 @@ func (s *stage) mountOwn(root *rootfs.FS, p *mounted) error {
 		}
 		p.targets = append(p.targets, at)
 	}
+	if info, err := root.Stat(path.Dir(engine.AptConfig)); err == nil && info.Mode.IsDir() {
+		at, err := s.tree.files.stubs().add(root, engine.AptConfig, false)
+		if err != nil {
+			return err
+		}
+		p.targets = append(p.targets, at)
+	}
 	if err := s.mountDevices(p); err != nil {
 		return err
 	}
@@ -432,8 +439,29 @@ func (s *stage) mountSecret(root *rootfs.FS, p *mounted, m *mount) error {
 	if err := os.WriteFile(file, value, mode); err != nil {
 		return fmt.Errorf("secret %s: %w", m.CacheID, innermost(err))
 	}
+	if err := s.give(file, m); err != nil {
+		return err
+	}
 	m.ReadOnly = false // the file is a copy
 	return p.put(root, m, file, false)
+}
+
+// give makes a file of the host the uid's and gid's of a mount, where that makes a difference: for guests of
+// others all files are theirs.
+func (s *stage) give(hostPath string, m *mount) error {
+	if !s.AllIDs {
+		return nil
+	}
+	id := func(n *uint64) int {
+		if n == nil {
+			return 0
+		}
+		return int(*n)
+	}
+	if err := os.Lchown(hostPath, id(m.UID), id(m.GID)); err != nil {
+		return fmt.Errorf("give the mount to uid=%d, gid=%d: %w", id(m.UID), id(m.GID), innermost(err))
+	}
+	return nil
 }
 
 // maxSecret bounds a secret, in bytes, as BuildKit does.

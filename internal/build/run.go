@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"os"
 	"path"
 	"slices"
 	"strings"
@@ -160,9 +159,10 @@ func (s *stage) runMounted(ctx context.Context, c *instructions.RunCommand, root
 	if err := s.attend(ctx, process); err != nil {
 		return made, err
 	}
+	after := s.after(root, spec, process)
 	made.stepEntry, err = s.addLayer(ctx, func(w io.Writer) (err error) {
 		made.DiffStats, err = s.tree.files.diff(ctx, w, place, layer.DiffOptions{
-			Skip: place.skip, Epoch: s.req.Epoch, Owner: s.ownerAfter(root, spec.User),
+			Skip: place.skip, Epoch: s.req.Epoch, Owner: after.settle, Given: after.given,
 			OnSkip: func(name, reason string) { s.Report.Detailf("%s is left out of the layer: %s", name, reason) },
 		})
 		if err == nil && made.Entries == 0 {
@@ -178,25 +178,6 @@ func (s *stage) runMounted(ctx context.Context, c *instructions.RunCommand, root
 
 // errUnchanged keeps an empty layer out of the cache.
 var errUnchanged = errors.New("nothing has changed")
-
-// ownerAfter tells whom an entry belongs to after a RUN: as before, or else the user who ran it. As root
-// the disk can tell of others.
-func (s *stage) ownerAfter(root *rootfs.FS, user engine.User) func(string) (int, int) {
-	asRoot := os.Geteuid() == 0
-	return func(name string) (int, int) {
-		who, known := s.tree.owners[name]
-		if !known && !s.tree.files.had(name) {
-			who = owner{user.UID, user.GID}
-		}
-		if asRoot {
-			if info, err := root.View(rootfs.NoLinks).Lstat(name); err == nil && (info.UID != 0 || info.GID != 0) {
-				who = owner{info.UID, info.GID}
-			}
-		}
-		s.tree.owners.set(name, who)
-		return who.uid, who.gid
-	}
-}
 
 // spec describes the command for an engine.
 func (s *stage) spec(root *rootfs.FS, cmd command, place *mounted) (engine.Spec, error) {
@@ -215,8 +196,12 @@ func (s *stage) spec(root *rootfs.FS, cmd command, place *mounted) (engine.Spec,
 	spec := engine.Spec{
 		Container: "build", Rootfs: root.Path(), Argv: cmd.argv, Env: s.environ(user, place.env),
 		WorkDir: s.workdirOf("."), User: engine.User{UID: user.UID, GID: user.GID, Groups: user.Groups},
-		Binds: place.binds, Tmpfs: place.tmpfs, Arch: s.arch, HostArch: s.Host.Arch, Emulator: emulator,
+		AllIDs: s.AllIDs,
+		Binds:  place.binds, Tmpfs: place.tmpfs, Arch: s.arch, HostArch: s.Host.Arch, Emulator: emulator,
 		Features: engine.Features{KillOnExit: true},
+	}
+	if !spec.AllIDs {
+		spec.Features.Owners = s.tree.owners.known()
 	}
 	if s.Host.Termux {
 		spec.Features = engine.Features{
@@ -286,10 +271,14 @@ func (s *stage) wrapLoader(spec *engine.Spec, programs guest.Programs) error {
 	return nil
 }
 
-// prepare makes do with an engine that cannot mount all that a RUN may ask for.
+// prepare falls back to users that the engine pretends, and makes do with one that cannot mount all that a RUN may ask for.
 func (s *stage) prepare(ctx context.Context, spec *engine.Spec, place *mounted) (engine.Process, error) {
 	process, err := s.Prepare(*spec)
 	var cannot *engine.Unsupported
+	if errors.As(err, &cannot) && spec.AllIDs {
+		spec.AllIDs = false
+		process, err = s.Prepare(*spec)
+	}
 	if !errors.As(err, &cannot) || !place.demanding() {
 		return process, err
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"fmt"
 	"io"
-	"os"
 	"slices"
 
 	"github.com/opencontainers/go-digest"
@@ -135,15 +134,14 @@ func (t *tree) applyBlob(ctx context.Context, root *rootfs.FS, blob image.Blob, 
 			return stats, verdict
 		}
 	}
-	if err == nil && os.Geteuid() == 0 {
-		err = t.chown(root)
+	if err == nil && t.session.AllIDs {
+		t.chown(root)
 	}
 	return stats, err
 }
 
-// chown gives the files their owners where that is possible: for root, whose guests
-// can be other users for the kernel too. Failures are the business of nobody: proot's guests need none of it.
-func (t *tree) chown(root *rootfs.FS) error {
+// chown gives the files their owners. Where IDs do not exist, in a user namespace, the table alone tells of them.
+func (t *tree) chown(root *rootfs.FS) {
 	for name, who := range t.owners {
 		dir, base, err := root.View(rootfs.GuestLinks).Parent(name)
 		if err != nil {
@@ -157,7 +155,6 @@ func (t *tree) chown(root *rootfs.FS) error {
 		}
 		dir.Close()
 	}
-	return nil
 }
 
 // metered counts what passes through it.

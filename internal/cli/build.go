@@ -158,7 +158,7 @@ func (a *App) builder(o buildOptions) (*build.Builder, error) {
 	}
 	tried := sync.OnceValues(native.New)
 	b := &build.Builder{
-		Cache: cache, Host: h, Report: a.UI, Version: Version(), Insecure: o.allowInsecure,
+		Cache: cache, Host: h, Report: a.UI, Version: Version(), Insecure: o.allowInsecure, AllIDs: native.HasAllIDs(),
 		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
 		Prepare: func(spec engine.Spec) (engine.Process, error) {
 			process, _, err := a.prepareProcess(h, spec, engineChoice{wish: o.engine, native: tried})

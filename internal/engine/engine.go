@@ -78,11 +78,9 @@ type Features struct {
 	// Uname lets uname(2) tell of a recent kernel, and of "localhost", where Spec does
 	// not say otherwise.
 	Uname bool
-	// Owners tells, if it is not nil, that it matters whom files belong to, and which of them
-	// do not belong to root, by guest path without links. Where this process can change
-	// owners they are those on disk already, and the guest's users are users of the kernel.
-	// Elsewhere all files are this process's user's on disk, and an engine keeps account of
-	// what the guest's root gives away; see [OwnerKeeper].
+	// Owners, if it is not nil, asks an engine to keep account of the files that the guest's
+	// root gives away (see [OwnerKeeper]), although on disk all files are this process's
+	// user's. It tells which of them do not belong to root, by guest path without links.
 	Owners map[string]Owner
 }
 
@@ -95,6 +93,10 @@ type OwnerKeeper interface {
 	// is whom an entry of that name belonged to before. It reports false if it does not know.
 	OwnerAfter(dir int, name string, before Owner) (Owner, bool)
 }
+
+// AptConfig is where an engine may show a guest a file of its own, if it has the directory: apt, which fetches as another
+// user, learns from it that there is none. As with /dev, /proc and /sys, what is left of it is a mount point.
+const AptConfig = "/etc/apt/apt.conf.d/99proot-distro-native"
 
 // What a guest of Features.Uname is told.
 const (

@@ -5,6 +5,7 @@ import (
 	"fmt"
 	"io/fs"
 	"os"
+	"path"
 
 	"proot-distro/internal/engine"
 	"proot-distro/internal/rootfs"
@@ -92,7 +93,7 @@ func (p *Process) lookAround() error {
 		return fmt.Errorf("open the root filesystem: %w", err)
 	}
 	defer root.Close()
-	if info, err := root.Stat(aptDir); err == nil && info.Mode.IsDir() {
+	if info, err := root.Stat(path.Dir(engine.AptConfig)); err == nil && info.Mode.IsDir() {
 		p.apt = p.maps.single && p.root()
 	}
 	return nil

@@ -216,12 +216,15 @@ func (f *finder) procLink(dir int, name string) (target string, file int, err er
 		return "", -1, err
 	}
 	number, notNumber := strconv.Atoi(name)
-	switch own := "/" + group; {
-	case strings.HasSuffix(where, own+"/fd") && notNumber == nil:
+	process, task := "/"+group, "/"+group+"/task/"+thread
+	own := strings.HasSuffix(where, process) || strings.HasSuffix(where, task)
+	ownFiles := strings.HasSuffix(where, process+"/fd") || strings.HasSuffix(where, task+"/fd")
+	switch {
+	case ownFiles && notNumber == nil:
 		file, err = f.open(number)
-	case strings.HasSuffix(where, own) && name == "cwd":
+	case own && name == "cwd":
 		file, err = f.open(unix.AT_FDCWD)
-	case strings.HasSuffix(where, own) && name == "root":
+	case own && name == "root":
 		file, err = f.openRoot()
 	default:
 		err = unix.EACCES

@@ -1,6 +1,9 @@
 package native
 
 import (
+	"maps"
+	"path"
+	"slices"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -48,20 +51,28 @@ func known(spec engine.Spec) (*owners, error) {
 	defer root.Close()
 	var fs unix.Statfs_t
 	overlay := unix.Statfs(spec.Rootfs, &fs) == nil && fs.Type == unix.OVERLAYFS_SUPER_MAGIC
-	for name, who := range spec.Features.Owners {
-		dir, base, err := root.Parent(name)
-		if err != nil {
-			continue
+	var dir *rootfs.Dir
+	opened := ""
+	for _, name := range slices.Sorted(maps.Keys(spec.Features.Owners)) {
+		parent, base := path.Split(name)
+		if dir == nil || parent != opened { // neighbours follow one another
+			if dir != nil {
+				dir.Close()
+			}
+			if dir, err = root.OpenDir(parent); err != nil {
+				continue
+			}
+			opened = parent
 		}
-		id, _, err := identify(dir.Fd(), base, unix.AT_SYMLINK_NOFOLLOW)
+		if id, _, err := identify(dir.Fd(), base, unix.AT_SYMLINK_NOFOLLOW); err == nil {
+			if overlay {
+				id.birth = 0
+			}
+			o.files[id.inode] = owned{Owner: spec.Features.Owners[name], birth: id.birth}
+		}
+	}
+	if dir != nil {
 		dir.Close()
-		if err != nil {
-			continue
-		}
-		if overlay {
-			id.birth = 0
-		}
-		o.files[id.inode] = owned{Owner: who, birth: id.birth}
 	}
 	return o, nil
 }

@@ -266,7 +266,7 @@ func (p *Process) planSetup(s *plan, stdin int) error {
 		t.maskProc()
 	}
 	if p.apt {
-		t.file(aptFile, aptConfig)
+		t.file(engine.AptConfig, aptConfig)
 	}
 	t.enter(p.spec.ReadOnly)
 	if p.spec.NoNetwork {
