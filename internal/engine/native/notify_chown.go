@@ -11,7 +11,7 @@ import (
 
 // A chownCall is one of the calls that give files away, and how it takes its arguments.
 type chownCall struct {
-	numbers seccomp.Numbers // in the tables x86_64, i386, arm, aarch64, riscv64
+	numbers seccomp.Numbers
 	form    chownForm
 	short   bool // IDs have 16 bits
 }
@@ -26,13 +26,13 @@ const (
 )
 
 var chownCalls = []chownCall{
-	{numbers: seccomp.Numbers{92, 212, 212, 0, 0}, form: byPath},
-	{numbers: seccomp.Numbers{94, 198, 198, 0, 0}, form: byLink},
-	{numbers: seccomp.Numbers{93, 207, 207, 55, 55}, form: byFile},
-	{numbers: seccomp.Numbers{260, 298, 325, 54, 54}, form: byDir},
-	{numbers: seccomp.Numbers{0, 182, 182, 0, 0}, form: byPath, short: true},
-	{numbers: seccomp.Numbers{0, 16, 16, 0, 0}, form: byLink, short: true},
-	{numbers: seccomp.Numbers{0, 95, 95, 0, 0}, form: byFile, short: true},
+	{numbers: seccomp.Chown, form: byPath},
+	{numbers: seccomp.Lchown, form: byLink},
+	{numbers: seccomp.Fchown, form: byFile},
+	{numbers: seccomp.Fchownat, form: byDir},
+	{numbers: seccomp.Chown16, form: byPath, short: true},
+	{numbers: seccomp.Lchown16, form: byLink, short: true},
+	{numbers: seccomp.Fchown16, form: byFile, short: true},
 }
 
 // chownOf finds out which of them a call is.

@@ -8,6 +8,7 @@ import (
 	"proot-distro/internal/engine"
 	"proot-distro/internal/host"
 	"proot-distro/internal/report"
+	"proot-distro/internal/seccomp"
 )
 
 // Config is what an Engine is made of.
@@ -88,7 +89,11 @@ func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {
 		shell:   s.Shell,
 	}
 	if e.probe.CanFilter {
-		p.refused = refused(e.probe.Escaping)
+		var faked []seccomp.Numbers
+		if singleOwner() {
+			faked = givingAway
+		}
+		p.filter = filterProgram(refused(e.probe.Escaping), faked)
 	}
 	return p, nil
 }

@@ -1,8 +1,10 @@
 package proot
 
 import (
+	"bytes"
 	"errors"
 	"fmt"
+	"os"
 	"runtime"
 	"slices"
 	"unsafe"
@@ -67,10 +69,30 @@ func refused(escaping []string) []string {
 // x32Execveat is the only one of newCalls with a number of its own in the x32 ABI.
 const x32Execveat = 545
 
+// singleOwner reports whether this process is in a user namespace of one ID. The kernel refuses to give files away there
+// by an error that proot does not expect: it does not tell its guest of success then.
+func singleOwner() bool {
+	data, err := os.ReadFile("/proc/self/uid_map")
+	var inside, outside, count uint32
+	n, _ := fmt.Sscan(string(data), &inside, &outside, &count)
+	return err == nil && n == 3 && count == 1 && bytes.Count(data, []byte{'\n'}) == 1
+}
+
+// givingAway are the calls that then succeed without effect.
+var givingAway = []seccomp.Numbers{
+	seccomp.Chown, seccomp.Lchown, seccomp.Fchown, seccomp.Fchownat, seccomp.Chown16, seccomp.Lchown16, seccomp.Fchown16,
+}
+
 // filterProgram compiles a seccomp filter that answers ENOSYS to the named calls in
-// every ABI, and allows the rest.
-func filterProgram(names []string) []unix.SockFilter {
+// every ABI, success to the faked ones, and allows the rest. It is nil when there is nothing to filter.
+func filterProgram(names []string, faked []seccomp.Numbers) []unix.SockFilter {
+	if len(names)+len(faked) == 0 {
+		return nil
+	}
 	var rules []seccomp.Rule
+	for _, call := range faked {
+		rules = append(rules, seccomp.Rule{Call: call, Action: seccomp.Errno(0)})
+	}
 	refuse := func(call seccomp.Numbers) {
 		rules = append(rules, seccomp.Rule{Call: call, Action: seccomp.Errno(unix.ENOSYS)})
 	}
@@ -87,8 +109,7 @@ func filterProgram(names []string) []unix.SockFilter {
 // must never run other Go code again. Where the user is not privileged, the
 // kernel demands no_new_privs; set-user-ID programs have no effect under an
 // unprivileged proot anyway.
-func installFilter(names []string) error {
-	prog := filterProgram(names)
+func installFilter(prog []unix.SockFilter) error {
 	fprog := unix.SockFprog{Len: uint16(len(prog)), Filter: &prog[0]}
 	set := func() error {
 		_, _, errno := unix.RawSyscall(unix.SYS_PRCTL, unix.PR_SET_SECCOMP, unix.SECCOMP_MODE_FILTER, uintptr(unsafe.Pointer(&fprog)))

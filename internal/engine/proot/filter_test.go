@@ -15,7 +15,7 @@ const x32Bit = 0x40000000
 func TestFilterProgram(t *testing.T) {
 	const refuse = unix.SECCOMP_RET_ERRNO | uint32(unix.ENOSYS)
 	names := refused([]string{"statx", "execveat", "openat2"})
-	prog := filterProgram(names)
+	prog := filterProgram(names, givingAway)
 	tests := []struct {
 		name     string
 		arch, nr uint32
@@ -36,6 +36,8 @@ func TestFilterProgram(t *testing.T) {
 		{"aarch64 file_setattr", unix.AUDIT_ARCH_AARCH64, 469, refuse},
 		{"riscv64 execveat", unix.AUDIT_ARCH_RISCV64, 281, refuse},
 		{"riscv64 call 0", unix.AUDIT_ARCH_RISCV64, 0, unix.SECCOMP_RET_ALLOW},
+		{"x86_64 chown", unix.AUDIT_ARCH_X86_64, 92, unix.SECCOMP_RET_ERRNO},
+		{"arm fchownat", unix.AUDIT_ARCH_ARM, 325, unix.SECCOMP_RET_ERRNO},
 		{"another machine's call", unix.AUDIT_ARCH_S390X, 437, unix.SECCOMP_RET_ALLOW},
 	}
 	for _, tt := range tests {
@@ -69,7 +71,7 @@ func TestRefused(t *testing.T) {
 		}
 	}
 	// riscv64 cannot rename without renameat2.
-	if got := seccomp.Simulate(filterProgram(refused(probedCalls)), unix.AUDIT_ARCH_RISCV64, 276); got != unix.SECCOMP_RET_ALLOW {
+	if got := seccomp.Simulate(filterProgram(refused(probedCalls), nil), unix.AUDIT_ARCH_RISCV64, 276); got != unix.SECCOMP_RET_ALLOW {
 		t.Errorf("riscv64 renameat2: %#x", got)
 	}
 }

@@ -25,8 +25,8 @@ type Process struct {
 	options []string
 	command []string
 	env     []string
-	shell   string   // of Spec.Shell
-	refused []string // system calls to filter
+	shell   string            // of Spec.Shell
+	filter  []unix.SockFilter // nil for none
 }
 
 var _ engine.Process = (*Process)(nil)
@@ -77,8 +77,8 @@ func (p *Process) Exec(keep []*os.File) (int, error) {
 		return 0, fmt.Errorf("start proot: %w", err)
 	}
 	runtime.LockOSThread() // and never unlock: the filter stays with the thread
-	if len(p.refused) > 0 {
-		if err := installFilter(p.refused); err != nil {
+	if p.filter != nil {
+		if err := installFilter(p.filter); err != nil {
 			return 0, fmt.Errorf("start proot: %w", err)
 		}
 	}
@@ -150,13 +150,13 @@ func (p *Process) run(ctx context.Context, cmd *exec.Cmd, keep []*os.File) (int,
 
 // start starts cmd under the filter, from a thread that ends with it.
 func (p *Process) start(cmd *exec.Cmd) error {
-	if len(p.refused) == 0 {
+	if p.filter == nil {
 		return cmd.Start()
 	}
 	started := make(chan error)
 	go func() {
 		runtime.LockOSThread()
-		err := installFilter(p.refused)
+		err := installFilter(p.filter)
 		if err == nil {
 			err = cmd.Start()
 		}
