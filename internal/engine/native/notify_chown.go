@@ -101,20 +101,20 @@ func (a *answerer) chown(n *notification, c chownCall) error {
 	if err := ioctl(a.listener, unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&n.id)); err != nil {
 		return err
 	}
-	before, uid, err := identify(file, "", unix.AT_EMPTY_PATH)
+	before, err := examine(file, "", unix.AT_EMPTY_PATH)
 	if err != nil {
 		return err
 	}
 	err = unix.Fchownat(file, "", -1, -1, unix.AT_EMPTY_PATH)
-	if err == unix.EPERM && int(uid) != a.uid {
+	if err == unix.EPERM && int(before.Uid) != a.uid {
 		return nil // a device of the host's
 	}
 	if err != nil {
 		return err
 	}
-	after, _, err := identify(file, "", unix.AT_EMPTY_PATH)
+	after, err := examine(file, "", unix.AT_EMPTY_PATH)
 	if err == nil {
-		a.owners.give(before, after, g.uid, g.gid)
+		a.owners.give(idOf(before), idOf(after), g.uid, g.gid)
 	}
 	return err
 }

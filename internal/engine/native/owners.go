@@ -17,11 +17,10 @@ import (
 type owners struct {
 	mu    sync.Mutex // a process that was killed may have left a call behind
 	files map[inode]owned
+	looks map[look]engine.Owner // of files that belonged to others before; root where they differ
 }
 
-type inode struct {
-	dev, ino uint64
-}
+type inode struct{ dev, ino uint64 }
 
 // fileID tells a file from another that has its inode number later. A birth of 0 is
 // any: not all filesystems know it, and on overlayfs the first change gives a file a
@@ -29,6 +28,14 @@ type inode struct {
 type fileID struct {
 	inode
 	birth int64 // nanoseconds since 1970
+}
+
+// look is what a copy has in common with its original if it was made to, as by cp -a, or by mv for want of a rename.
+type look struct {
+	mode  uint16
+	size  uint64 // of files
+	mtime int64  // nanoseconds since 1970
+	name  string // empty for any
 }
 
 type owned struct {
@@ -43,7 +50,7 @@ type owned struct {
 // known looks up the files that belong to others before the guest starts. What is not
 // there any more belongs to nobody.
 func known(spec engine.Spec) (*owners, error) {
-	o := &owners{files: make(map[inode]owned, len(spec.Features.Owners))}
+	o := &owners{files: make(map[inode]owned, len(spec.Features.Owners)), looks: map[look]engine.Owner{}}
 	root, err := rootfs.Open(spec.Rootfs, rootfs.NoLinks)
 	if err != nil {
 		return nil, err
@@ -64,11 +71,8 @@ func known(spec engine.Spec) (*owners, error) {
 			}
 			opened = parent
 		}
-		if id, _, err := identify(dir.Fd(), base, unix.AT_SYMLINK_NOFOLLOW); err == nil {
-			if overlay {
-				id.birth = 0
-			}
-			o.files[id.inode] = owned{Owner: spec.Features.Owners[name], birth: id.birth}
+		if st, err := examine(dir.Fd(), base, unix.AT_SYMLINK_NOFOLLOW); err == nil {
+			o.add(st, base, spec.Features.Owners[name], overlay)
 		}
 	}
 	if dir != nil {
@@ -77,18 +81,50 @@ func known(spec engine.Spec) (*owners, error) {
 	return o, nil
 }
 
-// identify also tells the owner on disk. Flags are those of statx(2).
-func identify(dir int, name string, flags int) (id fileID, uid uint32, err error) {
-	var st unix.Statx_t
-	if err := unix.Statx(dir, name, flags, unix.STATX_INO|unix.STATX_UID|unix.STATX_BTIME, &st); err != nil {
-		return id, 0, err
+// add notes the owner of a file from before.
+func (o *owners) add(st *unix.Statx_t, name string, who engine.Owner, overlay bool) {
+	id := idOf(st)
+	if overlay {
+		id.birth = 0
 	}
-	id.inode = inode{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}
-	if st.Mask&unix.STATX_BTIME != 0 {
-		id.birth = st.Btime.Sec*1e9 + int64(st.Btime.Nsec)
+	o.files[id.inode] = owned{Owner: who, birth: id.birth}
+	for _, l := range looksOf(st, name) {
+		if other, ok := o.looks[l]; ok && other != who {
+			o.looks[l] = engine.Owner{}
+			continue
+		}
+		o.looks[l] = who
 	}
-	return id, st.Uid, nil
 }
+
+// examine is statx(2) with flags.
+func examine(dir int, name string, flags int) (*unix.Statx_t, error) {
+	st := new(unix.Statx_t)
+	return st, unix.Statx(dir, name, flags, unix.STATX_BASIC_STATS|unix.STATX_BTIME, st)
+}
+
+func idOf(st *unix.Statx_t) fileID {
+	id := fileID{inode: inode{unix.Mkdev(st.Dev_major, st.Dev_minor), st.Ino}}
+	if st.Mask&unix.STATX_BTIME != 0 {
+		id.birth = nanoseconds(st.Btime)
+	}
+	return id
+}
+
+// looksOf gives a file's look, with its name and without. In layers, where times are of whole seconds, many files have
+// the same, and the name counts.
+func looksOf(st *unix.Statx_t, name string) []look {
+	l := look{mode: st.Mode, mtime: nanoseconds(st.Mtime), name: name}
+	if st.Mode&unix.S_IFMT == unix.S_IFREG {
+		l.size = st.Size
+	}
+	if st.Mtime.Nsec == 0 {
+		return []look{l}
+	}
+	return []look{l, {mode: l.mode, size: l.size, mtime: l.mtime}}
+}
+
+func nanoseconds(t unix.StatxTimestamp) int64 { return t.Sec*1e9 + int64(t.Nsec) }
 
 func (o *owners) find(id fileID) (owned, bool) {
 	f, ok := o.files[id.inode]
@@ -121,14 +157,22 @@ func (o *owners) give(before, after fileID, uid, gid uint32) {
 }
 
 // owner tells whose the file of a path is, of which is known whose it was before.
-func (o *owners) owner(id fileID, before engine.Owner) engine.Owner {
+func (o *owners) owner(st *unix.Statx_t, name string, before engine.Owner) engine.Owner {
 	o.mu.Lock()
 	defer o.mu.Unlock()
-	f, ok := o.find(id)
-	if ok && f.asFound {
+	f, ok := o.find(idOf(st))
+	switch {
+	case ok && !f.asFound:
+		return f.Owner
+	case ok && before != (engine.Owner{}):
 		return before
 	}
-	return f.Owner // root if it was not found: it is new
+	for _, l := range looksOf(st, name) {
+		if who, ok := o.looks[l]; ok {
+			return who
+		}
+	}
+	return engine.Owner{} // it is new
 }
 
 // follows reports whether the process keeps an account of owners: where it is wanted, and
@@ -140,9 +184,9 @@ func (p *Process) OwnerAfter(dir int, name string, before engine.Owner) (engine.
 	if p.owners == nil {
 		return engine.Owner{}, false
 	}
-	id, _, err := identify(dir, name, unix.AT_SYMLINK_NOFOLLOW)
+	st, err := examine(dir, name, unix.AT_SYMLINK_NOFOLLOW)
 	if err != nil {
 		return engine.Owner{}, false
 	}
-	return p.owners.owner(id, before), true
+	return p.owners.owner(st, path.Base(name), before), true
 }

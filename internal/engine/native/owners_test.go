@@ -216,32 +216,67 @@ func TestOwnersBefore(t *testing.T) {
 echo more >>changed; chown 0:0 taken; chown 5:6 shared; mv moved elsewhere; rm gone
 touch new; chown 0:0 new; mv new replaced
 touch given; chown 7:8 given; mv given better
-rm again; touch again; rm -r tree; mkdir tree`)
+rm again; touch again; rm -r tree; mkdir tree
+cp -p changed other; cp -p original copy; mkdir sub; cp -p original sub`)
 	must(t, os.Mkdir(filepath.Join(s.Rootfs, "own"), 0o755))
 	s.Features.Owners = map[string]engine.Owner{"/own/never-there": {UID: 1, GID: 1}}
 	before := engine.Owner{UID: 3, GID: 4}
-	for _, name := range []string{"changed", "taken", "shared", "moved", "gone", "replaced", "better", "again"} {
+	for _, name := range []string{"changed", "taken", "shared", "moved", "gone", "replaced", "better", "again", "original"} {
 		must(t, os.WriteFile(filepath.Join(s.Rootfs, "own", name), nil, 0o644))
 		s.Features.Owners["/own/"+name] = before
 	}
 	must(t, os.Mkdir(filepath.Join(s.Rootfs, "own/tree"), 0o755))
 	s.Features.Owners["/own/tree"] = before
+	must(t, os.Chtimes(filepath.Join(s.Rootfs, "own/original"), time.Unix(1, 0), time.Unix(1, 0)))
 	time.Sleep(20 * time.Millisecond) // births are counted in ticks
 	ownerOf := runKeeper(t, s, "")
 	got := map[string]engine.Owner{}
 	want := map[string]engine.Owner{
 		"changed": before, "taken": {}, "shared": {UID: 5, GID: 6}, "elsewhere": before,
 		"replaced": before, "better": {UID: 7, GID: 8}, "again": {}, "tree": {},
+		"other": {}, "copy": {}, "sub/original": before,
 	}
 	for name := range want {
-		was := before
-		if name == "elsewhere" {
-			was = engine.Owner{}
+		was := engine.Owner{}
+		if _, known := s.Features.Owners["/own/"+name]; known {
+			was = before
 		}
 		got[name] = ownerOf("own/"+name, was)
 	}
 	if !maps.Equal(got, want) {
 		t.Errorf("owners %v, want %v", got, want)
+	}
+}
+
+// TestLook has files that look like others from before.
+func TestLook(t *testing.T) {
+	file := func(inode uint64, size uint64, nanoseconds uint32) *unix.Statx_t {
+		return &unix.Statx_t{Ino: inode, Mode: unix.S_IFREG | 0o644, Size: size, Mtime: unix.StatxTimestamp{Sec: 1, Nsec: nanoseconds}}
+	}
+	o := &owners{files: map[inode]owned{}, looks: map[look]engine.Owner{}}
+	one, two := engine.Owner{UID: 1, GID: 1}, engine.Owner{UID: 2, GID: 2}
+	o.add(file(1, 10, 0), "a", one, false)
+	o.add(file(2, 10, 5), "b", two, false)
+	o.add(file(3, 10, 6), "c", one, false)
+	o.add(file(4, 10, 6), "d", two, false)
+	tests := []struct {
+		name string
+		st   *unix.Statx_t
+		want engine.Owner
+	}{
+		{"a", file(10, 10, 0), one},
+		{"renamed", file(11, 10, 0), engine.Owner{}},
+		{"renamed", file(12, 10, 5), two},
+		{"b", file(13, 11, 5), engine.Owner{}},
+		{"c", file(14, 10, 6), one},
+		{"of-either", file(15, 10, 6), engine.Owner{}},
+		{"given", file(16, 10, 0), engine.Owner{UID: 5}},
+	}
+	o.give(fileID{inode: inode{ino: 16}}, fileID{inode: inode{ino: 16}}, 5, 0)
+	for _, tt := range tests {
+		if who := o.owner(tt.st, tt.name, engine.Owner{}); who != tt.want {
+			t.Errorf("%s: %v, want %v", tt.name, who, tt.want)
+		}
 	}
 }
 
