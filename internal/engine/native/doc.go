@@ -36,7 +36,9 @@
 //
 // # What holds guests
 //
-// Files and processes of the host are out of sight, apart from binds. The capability
+// Files and processes of the host are out of sight, apart from binds; where the host
+// is a container that hides parts of /proc, its processes are in sight, and those of the
+// caller in reach. The capability
 // bounding set is that of Docker, so that guests cannot undo read-only mounts.
 // The network is the host's, abstract sockets included.
 package native
