@@ -68,6 +68,7 @@ func (g guestProcess) plan() plan {
 	g.install(&p)
 	switch {
 	case g.spec.AllIDs:
+		g.givePipes(&p)
 		becomeReal(&p, user, 0)
 	case other && !g.single:
 		becomeReal(&p, user, ownersPower)
@@ -168,6 +169,16 @@ func keepAcrossExec(p *plan, kept uint64) {
 	for c := range maxCapability + 1 {
 		if kept&(1<<c) != 0 {
 			p.do(unix.SYS_PRCTL, unix.PR_CAP_AMBIENT, unix.PR_CAP_AMBIENT_RAISE, c, 0, 0)
+		}
+	}
+}
+
+// givePipes lets the user open what its standard streams are, as /dev/stdout, where that is a pipe of ours.
+func (g guestProcess) givePipes(p *plan) {
+	for fd, from := range g.stdio {
+		var st unix.Stat_t
+		if from >= 0 && unix.Fstat(from, &st) == nil && st.Mode&unix.S_IFMT == unix.S_IFIFO {
+			p.attempt(0, unix.SYS_FCHOWNAT, fd, "", g.spec.User.UID, g.spec.User.GID, unix.AT_EMPTY_PATH)
 		}
 	}
 }

@@ -280,6 +280,25 @@ func TestLook(t *testing.T) {
 	}
 }
 
+// TestRealStreams has a user who is one to the kernel, too, write through the names of its streams.
+func TestRealStreams(t *testing.T) {
+	s := script(newRootfs(t), "id -u; echo out >/dev/stdout; echo wrong >/dev/stderr; touch /file 2>/dev/null || echo refused")
+	s.User, s.AllIDs = engine.User{UID: 1000, GID: 1000}, true
+	p, err := newEngine(t).Prepare(s)
+	if os.Geteuid() != 0 { // who has one ID
+		if !errors.Is(err, errNeedsAllIDs) {
+			t.Errorf("error %v", err)
+		}
+		return
+	}
+	must(t, err)
+	must(t, os.Chmod(s.Rootfs, 0o755))
+	var out bytes.Buffer
+	if _, err := p.Run(context.Background(), engine.Stdio{Out: &out, Err: &out}); err != nil || out.String() != "1000\nout\nwrong\nrefused\n" {
+		t.Errorf("error %v, output %s", err, out.String())
+	}
+}
+
 // TestGift reads calls of tables that this machine may not have.
 func TestGift(t *testing.T) {
 	tests := []struct {
