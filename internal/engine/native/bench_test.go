@@ -9,7 +9,7 @@ import (
 
 func BenchmarkProbe(b *testing.B) {
 	for b.Loop() {
-		if err := Probe(); err != nil {
+		if _, err := probe(); err != nil {
 			b.Fatal(err)
 		}
 	}

@@ -15,13 +15,8 @@ type features struct {
 	pidNamespace bool
 }
 
-// Probe tries what a session needs, in about a millisecond: policies show in failing
+// probe tries what a session needs, in a few milliseconds: policies show in failing
 // calls only, not in any setting. A [*StepError] tells which call failed.
-func Probe() error {
-	_, err := probe()
-	return err
-}
-
 func probe() (features, error) {
 	full := features{pidNamespace: true}
 	err := try(full)

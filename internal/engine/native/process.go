@@ -141,8 +141,8 @@ func (p *Process) explain(err error) error {
 	if !step.exec {
 		if p.target == nil {
 			// Is it this session or this machine?
-			if probed := Probe(); probed != nil {
-				return fmt.Errorf("%w: %w", ErrUnavailable, probed)
+			if _, refusal := probe(); refusal != nil {
+				return fmt.Errorf("%w: %w", ErrUnavailable, refusal)
 			}
 		}
 		return fmt.Errorf("start container %s: %w", p.spec.Container, err)
