@@ -4,6 +4,7 @@ import (
 	"maps"
 	"path"
 	"slices"
+	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -112,9 +113,9 @@ func idOf(st *unix.Statx_t) fileID {
 }
 
 // looksOf gives a file's look, with its name and without. In layers, where times are of whole seconds, many files have
-// the same, and the name counts.
+// the same, and the name counts, but not what a backup has at its end: "shadow-", "text~".
 func looksOf(st *unix.Statx_t, name string) []look {
-	l := look{mode: st.Mode, mtime: nanoseconds(st.Mtime), name: name}
+	l := look{mode: st.Mode, mtime: nanoseconds(st.Mtime), name: strings.TrimRight(name, "-~")}
 	if st.Mode&unix.S_IFMT == unix.S_IFREG {
 		l.size = st.Size
 	}

@@ -266,6 +266,7 @@ func TestLook(t *testing.T) {
 	}{
 		{"a", file(10, 10, 0), one},
 		{"renamed", file(11, 10, 0), engine.Owner{}},
+		{"a-", file(17, 10, 0), one},
 		{"renamed", file(12, 10, 5), two},
 		{"b", file(13, 11, 5), engine.Owner{}},
 		{"c", file(14, 10, 6), one},
