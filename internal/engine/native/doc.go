@@ -18,7 +18,8 @@
 // For an ordinary user the namespace has one user and one group: root, who is the
 // caller outside. All files stay the caller's own, as they do under proot. What root
 // would do with other IDs succeeds without effect, by a seccomp filter; so package
-// managers work, but `su user` stays root. Another user of the guest is root
+// managers work, but `su user` stays root. Builds ask for an account of the files that were
+// given away (engine.Features.Owners). Another user of the guest is root
 // under another number, in a user namespace inside. Supplementary groups cannot be
 // had. For real root all IDs are themselves, so that owners can be changed and `su user`
 // works. Another user of the guest is who he says he is, but treated as the owner of all
