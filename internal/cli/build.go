@@ -135,7 +135,7 @@ func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
 	if err != nil {
 		return err
 	}
-	defer unlock()
+	defer func() { _ = unlock() }()
 	results, err := b.Build(cmd.Context(), req)
 	if err != nil {
 		return err

@@ -44,7 +44,7 @@ var trapCommands = []string{
 	"login box -- true", "login box --get-proot-cmd", "run box -- /bin/app",
 	"copy box:/etc/hosts $DIR/copied", "copy $DIR/Dockerfile box:/etc/new", "sync box:/etc $DIR/synced",
 	"backup box --output $DIR/new.tar", "clone box twin",
-	"build -t made:2 $DIR", "tag $REGISTRY/made:1 made:3", "push $REGISTRY/made:1",
+	"build -t made:2 $DIR", "pull $REGISTRY/made:1", "tag $REGISTRY/made:1 made:3", "push $REGISTRY/made:1",
 	"install $DIR/rootfs.tar --name second", "install $REGISTRY/made:1 --name third",
 	"restore $DIR/backup.tar", "reset box", "rename box other", "remove other", "remove box", "remove --image made:1", "clear-cache",
 }

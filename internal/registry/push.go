@@ -41,7 +41,7 @@ type Pushed struct {
 	Present int           // blobs that the repository had
 	Mounted int           // blobs taken from another repository of the registry
 	Sent    int           // blobs that were uploaded
-	Bytes   int64         // their size
+	Bytes   int64         // their size, without what an earlier push had sent
 }
 
 // pushActions is the scope of a token for Push.
@@ -180,7 +180,7 @@ func (p *pusher) blob(ctx context.Context, b pushBlob) error {
 		p.report.Detailf("%s is taken from %s", b.label, u.mounted)
 	default:
 		p.done.Sent++
-		p.done.Bytes += b.Descriptor().Size
+		p.done.Bytes += b.Descriptor().Size - u.had
 	}
 	return nil
 }

@@ -70,7 +70,10 @@ func TestPushAgain(t *testing.T) {
 				delete(s.sessions, "1")
 				s.mu.Unlock()
 			}
-			mustSend(t, s.request(t, cache, rec))
+			done := mustSend(t, s.request(t, cache, rec))
+			if rest := int64(len(layer)) - tt.kept; !tt.docker && !tt.lost && done.Bytes != rest {
+				t.Errorf("%d bytes were sent, not %d", done.Bytes, rest)
+			}
 			s.has(t, blobPath(layer), layer)
 			if got := s.log("uploads"); !slices.Equal(got, tt.second) && !tt.docker || len(got) < 3 {
 				t.Errorf("requests %q", got)

@@ -77,7 +77,7 @@ func (u *upload) resume(ctx context.Context) error {
 	u.advance(sessionHas(resp))
 	if u.recalled && u.at > 0 {
 		u.report.Detailf("%s: going on where an earlier push stopped", u.blob.label)
-		u.recalled = false
+		u.recalled, u.had = false, u.at
 	}
 	if u.at > u.size() {
 		u.lost()
@@ -106,7 +106,7 @@ func sessionHas(resp *http.Response) int64 {
 
 // lost begins anew, in small steps.
 func (u *upload) lost() {
-	u.location, u.at, u.unsure = "", 0, false
+	u.location, u.at, u.unsure, u.had = "", 0, false, 0
 	if u.recalled {
 		u.recalled = false // of another time; this one may go well
 		return

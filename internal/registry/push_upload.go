@@ -48,6 +48,7 @@ type upload struct {
 	location string // of the session; empty before the first and after a lost one
 	at       int64  // bytes that the session has
 	best     int64  // the most that any session had
+	had      int64  // bytes that an earlier push has sent
 	unsure   bool   // at must be asked for
 	recalled bool   // the session is that of an earlier push
 	again    bool   // not the first session
