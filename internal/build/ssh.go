@@ -1,12 +1,15 @@
 package build
 
 import (
+	"errors"
 	"fmt"
 	"io/fs"
 	"net"
 	"os"
 	"path/filepath"
 	"strconv"
+
+	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/rootfs"
 )
@@ -43,8 +46,7 @@ func (s *stage) mountSSH(root *rootfs.FS, p *mounted, m *mount) error {
 	return p.put(root, m, socket, false)
 }
 
-// giveSocket sets mode and owner as the mount wants them. Without root all the guest's users are
-// this one.
+// giveSocket sets mode and owner as the mount wants them, where the guest's users are not all the same one.
 func (m *mount) giveSocket(socket string) error {
 	mode := fs.FileMode(0o600)
 	if m.Mode != nil {
@@ -60,7 +62,11 @@ func (m *mount) giveSocket(socket string) error {
 	if m.GID != nil {
 		gid = int(*m.GID)
 	}
-	return os.Chown(socket, uid, gid)
+	err := os.Chown(socket, uid, gid)
+	if errors.Is(err, unix.EINVAL) { // in a user namespace of one ID
+		return nil
+	}
+	return err
 }
 
 // listenIn makes a socket by way of the open directory: an address has room for 107 bytes.

@@ -260,6 +260,13 @@ func FuzzParseDocument(f *testing.F) {
 	f.Add(v1.MediaTypeImageIndex, []byte(`{"schemaVersion":2,"manifests":[{"digest":"`+sum+`","size":1,"platform":{"os":"linux","architecture":"arm","variant":"v7"}}]}`))
 	f.Add("application/vnd.docker.distribution.manifest.v1+prettyjws", []byte(`{"schemaVersion":1,"fsLayers":[]}`))
 	f.Fuzz(func(t *testing.T, mediaType string, data []byte) {
+		if config, layers, err := Contents(data); err == nil {
+			for _, d := range append(layers, config) {
+				if CheckDescriptor(d) != nil || len(d.URLs) > 0 && d.Digest != config.Digest {
+					t.Fatalf("contents %+v", d)
+				}
+			}
+		}
 		doc, err := ParseDocument(mediaType, data)
 		if err != nil {
 			return
