@@ -13,7 +13,8 @@
 // the layers below it and all that it depends on (the expanded instruction, digests of the files it
 // reads, and for RUN the environment). The step cache maps keys to layers, which lie in the
 // image cache beside those of registries. COPY and ADD write their layer without touching
-// the tree; what a RUN did is found by comparing the tree before and after.
+// the tree. What a RUN did is the directory on top where trees can be stacked ([files]), and is else found by
+// comparing the tree before and after.
 //
 // # Owners
 //

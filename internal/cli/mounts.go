@@ -1,6 +1,8 @@
 package cli
 
 import (
+	"os"
+
 	"proot-distro/internal/engine/native"
 )
 
@@ -11,7 +13,7 @@ func (a *App) inMountNamespace() (mayMount, done bool, err error) {
 		return false, false, nil
 	}
 	if _, inside := native.Unshared(); inside {
-		return native.DropAmbient() == nil, false, nil
+		return native.DropAmbient() == nil || os.Geteuid() == 0, false, nil // root has no ambient ones
 	}
 	status, err := native.Unshare(native.OwnID, nil)
 	if err != nil {
