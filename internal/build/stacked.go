@@ -52,7 +52,7 @@ func (s *session) tryStacks() bool {
 
 func newStacked(t *tree) *stacked {
 	k := &stacked{tree: t}
-	t.session.closers = append(t.session.closers, k.close)
+	t.session.closers = append(t.session.closers, k.forget)
 	return k
 }
 
@@ -124,13 +124,13 @@ func (k *stacked) update(ctx context.Context) error {
 			return err
 		}
 	}
-	if len(k.trees) >= maxTrees {
+	if k.applied == len(t.layers) {
+		return nil
+	}
+	if len(k.trees) >= maxTrees { // all into one
 		if err := k.forget(); err != nil {
 			return err
 		}
-	}
-	if k.applied == len(t.layers) {
-		return nil
 	}
 	return k.unpack(ctx, len(t.layers))
 }
@@ -170,7 +170,7 @@ func (s *session) findTrees(chain digest.Digest) (trees []*rootfs.FS, chains []d
 		trees, chains = append(trees, files), append(chains, chain)
 		if who == nil {
 			if who, err = parseOwners(info.Notes); err != nil {
-				return trees, nil, nil, err
+				return trees, nil, nil, fmt.Errorf("%w (%w)", err, fs.ErrNotExist) // made anew
 			}
 		}
 		if len(trees) > maxTrees {
@@ -264,8 +264,6 @@ func (k *stacked) forget() error {
 	k.trees, k.chains, k.applied, k.tree.owners = nil, nil, 0, owners{}
 	return err
 }
-
-func (k *stacked) close() error { return k.forget() }
 
 func (k *stacked) release(m **mountedStack) error {
 	if *m == nil {
