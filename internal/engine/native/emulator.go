@@ -2,6 +2,7 @@ package native
 
 import (
 	"debug/elf"
+	"errors"
 	"fmt"
 	"runtime"
 	"strings"
@@ -27,6 +28,10 @@ func checkEmulator(s engine.Spec) (ours bool, err error) {
 		}
 	}
 	f, err := elf.Open(s.Emulator)
+	var strange *elf.FormatError
+	if errors.As(err, &strange) {
+		return false, fmt.Errorf("emulator %s is no ELF program, as qemu's are", s.Emulator)
+	}
 	if err != nil {
 		return false, fmt.Errorf("read emulator %s: %w", s.Emulator, err)
 	}
