@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"slices"
 
 	"github.com/spf13/cobra"
 
@@ -71,7 +72,15 @@ func runRemove(ctx context.Context, a *App, names []string) error {
 }
 
 func removeContainer(ctx context.Context, a *App, store *container.Store, name string) (err error) {
+	leftovers, err := store.Leftovers()
+	if err != nil {
+		return err
+	}
 	c, err := store.Open(name, container.Exclusive, "remove")
+	if missing := (*container.NotFoundError)(nil); errors.As(err, &missing) && slices.Contains(leftovers, name) {
+		a.UI.Infof("Removed what was left of container '%s'.", name) // by Open
+		return nil
+	}
 	if err != nil {
 		return err
 	}
@@ -86,7 +95,7 @@ func removeContainer(ctx context.Context, a *App, store *container.Store, name s
 		Stop: func() error { return context.Cause(ctx) },
 	})
 	if errors.Is(err, errAborted) {
-		a.UI.Warnf("container '%s' is gone already; what is left of its files goes with the next install or restore", name)
+		a.UI.Warnf("container '%s' is gone already; what is left of its files goes with the next \"remove %s\", install or restore", name, name)
 	}
 	if err != nil {
 		return err
