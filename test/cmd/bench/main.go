@@ -4,7 +4,7 @@
 // Rounds are paired, so that a busy moment hits both sides, and nothing is deleted between them: on ext4, creating
 // files right after deleting many is slow.
 //
-//	bench [-rounds N] [-only native|build]
+//	bench [-rounds N] [-only SECTION]
 package main
 
 import (
@@ -28,7 +28,7 @@ import (
 
 func main() {
 	rounds := flag.Int("rounds", 5, "rounds of each comparison")
-	only := flag.String("only", "", "native or build: leave out all but what running containers, or building images, costs")
+	only := flag.String("only", "", "leave out all but one section: files, registry, native, build or start")
 	flag.Parse()
 	if err := run(*rounds, *only); err != nil {
 		fmt.Fprintln(os.Stderr, "bench:", err)
@@ -57,14 +57,30 @@ func run(rounds int, only string) (err error) {
 	}
 	b := &bench{pd: pd, work: work, ref: reg.Addr + "/big:latest", rounds: rounds}
 	fmt.Printf("%-46s %7s %15s %8s %10s\n", "", "ratio", "lowest–highest", "goal", "memory")
-	switch only {
-	case "native":
-		return b.native()
-	case "build":
-		return b.build()
+	var failed []error
+	for _, section := range []struct {
+		name string
+		run  func() error
+	}{
+		{"files", b.files}, {"registry", b.registry}, {"native", b.native}, {"build", b.build}, {"start", b.list},
+	} {
+		if only == "" || only == section.name {
+			failed = append(failed, section.run())
+		}
 	}
-	return errors.Join(b.installFromCache(), b.transfer(), b.archive(), b.pull(), b.push(), b.native(), b.build(), b.list())
+	if failed == nil {
+		return fmt.Errorf("there is no section %q", only)
+	}
+	return errors.Join(failed...)
 }
+
+// files is what installs, copies, packs and unpacks containers.
+func (b *bench) files() error {
+	return errors.Join(b.installFromCache(), b.transfer(), b.archive())
+}
+
+// registry is what talks to one.
+func (b *bench) registry() error { return errors.Join(b.pull(), b.push()) }
 
 type bench struct {
 	pd, work, ref string

@@ -31,7 +31,7 @@ func (b *bench) native() error {
 	if _, err := n.timed(nil, bwrap(root, "true")); err != nil {
 		return fmt.Errorf("bwrap: %w", err)
 	}
-	return errors.Join(n.files(root), n.starts(root), n.compile(root))
+	return errors.Join(n.syscalls(root), n.starts(root), n.compile(root))
 }
 
 // moveOut makes a directory and a copy of the program that the ordinary user can use.
@@ -74,8 +74,8 @@ func (b *bench) bwrap(root string, command ...string) side {
 	return func(int) (cost, error) { return b.timed(nil, bwrap(root, command...)) }
 }
 
-// files is work that consists of system calls.
-func (b *bench) files(root string) error {
+// syscalls is work that consists of system calls.
+func (b *bench) syscalls(root string) error {
 	const script = "for i in 1 2; do ls -laR /usr >/dev/null; done; i=0; while [ $i -lt 300 ]; do /bin/true; i=$((i+1)); done"
 	err := b.compare("files, native : bwrap", "≤ 1.05", b.box("native", "sh", "-c", script), b.bwrap(root, "sh", "-c", script))
 	once := *b
