@@ -106,7 +106,7 @@ func (b *bench) compile(root string) error {
 	if err := os.Chmod(sources, 0o777); err != nil {
 		return err
 	}
-	for i := range 4 {
+	for i := range 12 {
 		if err := os.WriteFile(filepath.Join(sources, fmt.Sprintf("part%d.c", i)), []byte(source(i)), 0o644); err != nil {
 			return err
 		}
