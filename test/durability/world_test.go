@@ -227,7 +227,7 @@ func (w *world) writeImage(files, size int) {
 	if err != nil {
 		w.t.Fatal(err)
 	}
-	if err := tarball.WriteToFile(filepath.Join(w.work, "image.tar"), name.MustParseReference("example/box:1"), image); err != nil {
+	if err := tarball.WriteToFile(filepath.Join(w.work, "image.tar"), name.MustParseReference("127.0.0.1:9/example/box:1"), image); err != nil {
 		w.t.Fatal(err)
 	}
 }
