@@ -13,7 +13,6 @@ import (
 	"proot-distro/internal/container"
 	"proot-distro/internal/engine"
 	"proot-distro/internal/engine/native"
-	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/session"
 )
 
@@ -129,11 +128,7 @@ func (a *App) joinProot(s *session.Session, spec engine.Spec, _ container.Sessio
 	if err != nil {
 		return nil, err
 	}
-	eng, err := a.newProot(proot.Config{Host: a.host, Reporter: a.UI})
-	if err != nil {
-		return nil, err
-	}
-	process, err := eng.Prepare(spec)
+	process, err := a.prepareProot(a.host, spec)
 	if err != nil {
 		return nil, err
 	}

@@ -7,9 +7,11 @@ import (
 	"context"
 	"fmt"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"strings"
 	"sync"
+	"syscall"
 	"testing"
 
 	"golang.org/x/sys/unix"
@@ -88,8 +90,8 @@ func (w *Trigger) Write(p []byte) (int, error) {
 // String is what was written.
 func (w *Trigger) String() string { return w.seen.String() }
 
-// Terminal opens a new one; a person sits at the master.
-func Terminal(t testing.TB) (master, slave *os.File) {
+// terminal opens a new one; a person sits at the master.
+func terminal(t testing.TB) (master, slave *os.File) {
 	t.Helper()
 	master, err := os.OpenFile("/dev/ptmx", os.O_RDWR, 0)
 	Must(t, err)
@@ -101,4 +103,23 @@ func Terminal(t testing.TB) (master, slave *os.File) {
 	slave, err = os.OpenFile(fmt.Sprintf("/dev/pts/%d", n), os.O_RDWR|unix.O_NOCTTY, 0)
 	Must(t, err)
 	return master, slave
+}
+
+// StartOnTerminal starts cmd as the first process of a new terminal, and returns once it has written "ready".
+func StartOnTerminal(t testing.TB, cmd *exec.Cmd) (master *os.File) {
+	t.Helper()
+	master, slave := terminal(t)
+	cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
+	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
+	Must(t, cmd.Start())
+	slave.Close()
+	var seen bytes.Buffer
+	for buf := make([]byte, 256); !strings.Contains(seen.String(), "ready"); {
+		n, err := master.Read(buf)
+		if err != nil {
+			t.Fatalf("terminal: %v after %q", err, seen.String())
+		}
+		seen.Write(buf[:n])
+	}
+	return master
 }

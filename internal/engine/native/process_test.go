@@ -184,19 +184,7 @@ func TestTerminal(t *testing.T) {
 	for _, tt := range tests {
 		t.Run(tt.name, func(t *testing.T) {
 			cmd := execCommand(t, execRequest{Spec: script(newRootfs(t), tt.script)})
-			master, slave := enginetest.Terminal(t)
-			cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-			must(t, cmd.Start())
-			slave.Close()
-			var seen bytes.Buffer
-			for buf := make([]byte, 256); !strings.Contains(seen.String(), "ready"); {
-				n, err := master.Read(buf)
-				if err != nil {
-					t.Fatalf("terminal: %v after %q", err, seen.String())
-				}
-				seen.Write(buf[:n])
-			}
+			master := enginetest.StartOnTerminal(t, cmd)
 			time.Sleep(20 * time.Millisecond) // until exec has reset the shell's handlers
 			_, err := master.Write([]byte{tt.typed})
 			must(t, err)

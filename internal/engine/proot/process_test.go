@@ -1,7 +1,6 @@
 package proot
 
 import (
-	"bytes"
 	"context"
 	"errors"
 	"os"
@@ -10,7 +9,6 @@ import (
 	"slices"
 	"strconv"
 	"strings"
-	"syscall"
 	"testing"
 	"time"
 
@@ -248,19 +246,7 @@ func TestTerminalInterrupt(t *testing.T) {
 			s := newSpec(newRootfs(t), "/bin/sh", "-c", tt.script)
 			s.Shell = tt.shell
 			cmd := execCommand(t, execRequest{Spec: s})
-			master, slave := enginetest.Terminal(t)
-			cmd.Stdin, cmd.Stdout, cmd.Stderr = slave, slave, slave
-			cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
-			must(t, cmd.Start())
-			slave.Close()
-			var seen bytes.Buffer
-			for buf := make([]byte, 256); !strings.Contains(seen.String(), "ready"); {
-				n, err := master.Read(buf)
-				if err != nil {
-					t.Fatalf("terminal: %v after %q", err, seen.String())
-				}
-				seen.Write(buf[:n])
-			}
+			master := enginetest.StartOnTerminal(t, cmd)
 			// As a person does: again, if it hit nothing. proot 5.1.0 may lose a signal
 			// that arrives while the guest is in execve(2).
 			done := make(chan error)
