@@ -6,9 +6,7 @@
 // its number in each table, and a program decides by the table first.
 package seccomp
 
-import (
-	"golang.org/x/sys/unix"
-)
+import "golang.org/x/sys/unix"
 
 // ABI is one system call table.
 type ABI int
@@ -129,7 +127,7 @@ func (r Rule) program(nr uint32) []unix.SockFilter {
 		{Code: unix.BPF_ALU | unix.BPF_AND | unix.BPF_K, K: r.Where.Mask},
 		{Code: unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K, Jf: 1, K: r.Where.Value},
 		ret(r.Action),
-		load(offsetNr),
+		{Code: unix.BPF_LD | unix.BPF_IMM, K: nr}, // without the flag of x32
 	}
 }
 

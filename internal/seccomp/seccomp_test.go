@@ -39,6 +39,18 @@ func TestProgram(t *testing.T) {
 	}
 }
 
+// TestX32SecondRule has two rules of one call, of which the second decides about an x32 call.
+func TestX32SecondRule(t *testing.T) {
+	ioctl := Numbers{X86_64: 16}
+	prog := Program([]Rule{
+		{Call: ioctl, Action: Errno(unix.EPERM), Where: &Argument{Index: 1, Mask: ^uint32(0), Value: 0x12}},
+		{Call: ioctl, Action: Errno(unix.EACCES), Where: &Argument{Index: 1, Mask: ^uint32(0), Value: 0x13}},
+	}, LikeX86_64)
+	if got := Simulate(prog, unix.AUDIT_ARCH_X86_64, 16|x32Bit, 0, 0x13); got != Errno(unix.EACCES) {
+		t.Errorf("%#x", got)
+	}
+}
+
 // TestLongProgram has more rules for a table than a conditional jump reaches.
 func TestLongProgram(t *testing.T) {
 	var rules []Rule

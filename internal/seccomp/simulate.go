@@ -15,6 +15,8 @@ func Simulate(prog []unix.SockFilter, arch, nr uint32, args ...uint64) (action u
 		switch in := prog[pc]; in.Code {
 		case unix.BPF_LD | unix.BPF_W | unix.BPF_ABS:
 			acc = field(in.K, arch, nr, args)
+		case unix.BPF_LD | unix.BPF_IMM:
+			acc = in.K
 		case unix.BPF_ALU | unix.BPF_AND | unix.BPF_K:
 			acc &= in.K
 		case unix.BPF_JMP | unix.BPF_JEQ | unix.BPF_K:
