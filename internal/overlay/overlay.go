@@ -98,8 +98,11 @@ func Probe(dir *rootfs.FS) (err error) {
 		return err
 	}
 	var opaque [1]byte
-	if _, err := unix.Getxattr(name(dirs["upper"])+"/gone", Opaque, opaque[:]); err != nil || opaque[0] != 'y' {
+	if _, err := unix.Getxattr(name(dirs["upper"])+"/gone", Opaque, opaque[:]); err != nil {
 		return fmt.Errorf("no opaque directories in %s: %w", dir.Path(), err)
+	}
+	if opaque[0] != 'y' {
+		return fmt.Errorf("no opaque directories in %s, but marks %q", dir.Path(), opaque)
 	}
 	return nil
 }
