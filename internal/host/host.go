@@ -9,6 +9,7 @@ import (
 	"fmt"
 	"os"
 	"path/filepath"
+	"runtime"
 	"strings"
 
 	"golang.org/x/sys/unix"
@@ -69,20 +70,19 @@ func SystemEnv() Env {
 			return unix.Access(p, unix.R_OK|unix.X_OK) == nil
 		},
 		Machine: unix.ByteSliceToString(uts.Machine[:]),
-		Android: goosAndroid,
+		Android: runtime.GOOS == "android",
 	}
 }
 
 // Detect decides what the machine is and where state is kept.
 func Detect(env Env) (*Host, error) {
 	h := &Host{Getenv: env.Getenv}
-	arch, ok := platform.FromUname(env.Machine)
-	if !ok {
+	arch, err := platform.Parse(env.Machine)
+	if err != nil {
 		return nil, fmt.Errorf("this machine's CPU (%s) is not supported: containers exist for aarch64, arm, i686, riscv64 and x86_64", env.Machine)
 	}
 	h.Arch = arch
 	prefix := withDefault(env.Getenv("TERMUX__PREFIX"), termuxPrefix)
-	var err error
 	if h.Termux = isTermux(env, prefix); h.Termux {
 		err = h.setTermux(prefix)
 	} else {

@@ -9,6 +9,7 @@ import (
 	"debug/elf"
 	"fmt"
 	"runtime"
+	"slices"
 	"strings"
 )
 
@@ -53,13 +54,8 @@ func Parse(s string) (Arch, error) {
 	for _, a := range All() {
 		r := table[a]
 		if name == string(a) || name == r.docker || name == r.uname ||
-			r.variant != "" && name == r.docker+"/"+r.variant {
+			r.variant != "" && name == r.docker+"/"+r.variant || slices.Contains(r.aliases, name) {
 			return a, nil
-		}
-		for _, alias := range r.aliases {
-			if name == alias {
-				return a, nil
-			}
 		}
 	}
 	return "", fmt.Errorf("unknown architecture %q (known: aarch64, arm, i686, riscv64, x86_64, or Docker's linux/arm64 and so on)", s)
@@ -91,12 +87,6 @@ func FromELF(m elf.Machine, c elf.Class) (arch Arch, ok bool) {
 
 // ELF gives the e_machine and class of ELF headers, the reverse of [FromELF].
 func (a Arch) ELF() (elf.Machine, elf.Class) { return table[a].machine, table[a].class }
-
-// FromUname maps a `uname -m` value of this machine.
-func FromUname(machine string) (arch Arch, ok bool) {
-	a, err := Parse(machine)
-	return a, err == nil
-}
 
 // Binary is the architecture that this program was built for.
 func Binary() Arch {
