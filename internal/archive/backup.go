@@ -24,7 +24,7 @@ type BackupRequest struct {
 
 // Backup writes a container into w. Its sessions may go on meanwhile.
 func Backup(ctx context.Context, req BackupRequest, w io.Writer) (layer.ArchiveStats, error) {
-	packed, err := compression.NewWriterContext(ctx, w, req.Format)
+	packed, err := compression.NewWriter(ctx, w, req.Format)
 	if err != nil {
 		return layer.ArchiveStats{}, err
 	}

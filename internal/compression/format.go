@@ -125,29 +125,3 @@ func FromName(filename string) (Format, bool) {
 	}
 	return None, false
 }
-
-// FromMediaType tells the format that a layer's media type declares (OCI
-// image-spec, layer.md; Docker image manifest v2 schema 2). It is false for what
-// is not a layer of files.
-func FromMediaType(mediaType string) (Format, bool) {
-	for _, base := range []string{
-		"application/vnd.oci.image.layer.v1.tar",
-		"application/vnd.oci.image.layer.nondistributable.v1.tar",
-		"application/vnd.docker.image.rootfs.diff.tar",
-		"application/vnd.docker.image.rootfs.foreign.diff.tar",
-	} {
-		ending, ok := strings.CutPrefix(mediaType, base)
-		if !ok {
-			continue
-		}
-		switch ending {
-		case "":
-			return None, true
-		case "+gzip", ".gzip":
-			return Gzip, true
-		case "+zstd", ".zstd":
-			return Zstd, true
-		}
-	}
-	return None, false
-}

@@ -71,28 +71,3 @@ func TestFromName(t *testing.T) {
 		}
 	}
 }
-
-func TestFromMediaType(t *testing.T) {
-	for mediaType, want := range map[string]Format{
-		"application/vnd.oci.image.layer.v1.tar":                       None,
-		"application/vnd.oci.image.layer.v1.tar+gzip":                  Gzip,
-		"application/vnd.oci.image.layer.v1.tar+zstd":                  Zstd,
-		"application/vnd.oci.image.layer.nondistributable.v1.tar+gzip": Gzip,
-		"application/vnd.docker.image.rootfs.diff.tar":                 None,
-		"application/vnd.docker.image.rootfs.diff.tar.gzip":            Gzip,
-		"application/vnd.docker.image.rootfs.diff.tar.zstd":            Zstd,
-		"application/vnd.docker.image.rootfs.foreign.diff.tar.gzip":    Gzip,
-	} {
-		if got, ok := FromMediaType(mediaType); !ok || got != want {
-			t.Errorf("%s: got %v, %v", mediaType, got, ok)
-		}
-	}
-	for _, mediaType := range []string{
-		"", "application/octet-stream", "application/vnd.oci.image.config.v1+json",
-		"application/vnd.oci.image.layer.v1.tar+brotli", "application/vnd.oci.image.layer.v1.tarball",
-	} {
-		if got, ok := FromMediaType(mediaType); ok {
-			t.Errorf("%q: got %v", mediaType, got)
-		}
-	}
-}

@@ -22,14 +22,10 @@ const (
 // program takes when it is not told any other. Every format comes out as a single
 // stream (one gzip member, one zstd frame), since simple readers stop after the first.
 // Errors of w are returned as they are. Close ends the stream; it does not close w.
-func NewWriter(w io.Writer, f Format) (io.WriteCloser, error) {
-	return NewWriterContext(context.Background(), w, f)
-}
-
-// NewWriterContext is [NewWriter] with a context whose end stops the work at once:
-// formats that are slow to compress are left to a program of this machine when it has
-// one that uses all its CPUs, and that program may be far behind.
-func NewWriterContext(ctx context.Context, w io.Writer, f Format) (io.WriteCloser, error) {
+//
+// Formats that are slow to compress are left to a program of this machine when it has
+// one that uses all its CPUs. It may be far behind: the context's end stops it at once.
+func NewWriter(ctx context.Context, w io.Writer, f Format) (io.WriteCloser, error) {
 	if path, args := findProgram(f); path != "" {
 		return startProgram(ctx, w, path, args)
 	}

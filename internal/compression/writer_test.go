@@ -30,7 +30,7 @@ func withoutPrograms(t *testing.T) { t.Setenv("PATH", t.TempDir()) }
 func compress(t *testing.T, f Format, data []byte) []byte {
 	t.Helper()
 	var packed bytes.Buffer
-	w, err := NewWriter(&packed, f)
+	w, err := NewWriter(t.Context(), &packed, f)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -134,7 +134,7 @@ func TestWriterFails(t *testing.T) {
 			withoutPrograms(t)
 		}
 		for _, f := range []Format{None, Gzip, Bzip2, XZ, LZMA, Zstd} {
-			w, err := NewWriter(&fullDisk{100}, f)
+			w, err := NewWriter(t.Context(), &fullDisk{100}, f)
 			if err != nil && !errors.Is(err, errFull) {
 				t.Fatal(err)
 			}
@@ -167,7 +167,7 @@ func TestWriterFailsOnFile(t *testing.T) {
 	data := mixed(3 << 19)
 	for _, f := range []Format{Gzip, Bzip2, XZ, LZMA, Zstd} {
 		for out, want := range map[*os.File]error{full: syscall.ENOSPC, closed: syscall.EPIPE} {
-			w, err := NewWriter(out, f)
+			w, err := NewWriter(t.Context(), out, f)
 			if err == nil {
 				_, err = io.Copy(w, bytes.NewReader(data))
 				if closeErr := w.Close(); err == nil {
@@ -190,7 +190,7 @@ func TestWriterStops(t *testing.T) {
 	}
 	t.Setenv("PATH", dir+":"+os.Getenv("PATH"))
 	ctx, cancel := context.WithCancel(context.Background())
-	w, err := NewWriterContext(ctx, io.Discard, XZ)
+	w, err := NewWriter(ctx, io.Discard, XZ)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -228,7 +228,7 @@ func TestFindProgram(t *testing.T) {
 			t.Errorf("with xz a link to %s: %q", step.busybox, got)
 		}
 	}
-	if _, err := NewWriter(io.Discard, Gzip); err != nil {
+	if _, err := NewWriter(t.Context(), io.Discard, Gzip); err != nil {
 		t.Error(err)
 	}
 }

@@ -20,7 +20,7 @@ func ExportFile(ctx context.Context, filename string, exports []Export) (err err
 		return fmt.Errorf("export image: the name %q must end in .tar, .tar.gz, .tar.xz or .tar.zst", filename)
 	}
 	write := func(f *os.File) error {
-		z, err := compression.NewWriterContext(ctx, f, format)
+		z, err := compression.NewWriter(ctx, f, format)
 		if err != nil {
 			return fmt.Errorf("export image: %w", err)
 		}
