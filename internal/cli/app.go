@@ -77,11 +77,11 @@ func (a *App) Cache() (*image.Cache, error) {
 	return cache, err
 }
 
-// ReleaseSignals gives signals their usual effect again, before the guest takes
-// the terminal. They are not ignored: the guest would inherit that.
+// ReleaseSignals takes from signals the effect that they have on commands, for those who catch them
+// from now on. They are not ignored: a guest would inherit that.
 func (a *App) ReleaseSignals() {
 	if a.watch != nil {
-		a.watch.stop()
+		a.watch.released.Store(true)
 	}
 }
 

@@ -50,6 +50,7 @@ func (a *App) holdSignals(warning string) (release func()) {
 	held, done := make(chan os.Signal, 1), make(chan struct{})
 	signal.Notify(held, unix.SIGINT, unix.SIGQUIT)
 	a.ReleaseSignals() // only now: at no moment do they have their usual effect
+	signal.Reset(unix.SIGTERM, unix.SIGHUP)
 	go func() {
 		defer close(done)
 		for range held {

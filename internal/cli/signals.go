@@ -5,10 +5,12 @@ import (
 	"errors"
 	"os"
 	"os/signal"
-	"sync"
+	"sync/atomic"
 	"time"
 
 	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/engine"
 )
 
 // errAborted says that a signal ended the command; everything was cleaned up.
@@ -17,9 +19,9 @@ var errAborted = errors.New("aborted by user")
 // signalWatch turns signals into the end of a context, so that commands clean
 // up on their usual way out.
 type signalWatch struct {
-	signals chan os.Signal
-	once    sync.Once
-	ended   chan struct{}
+	signals  chan os.Signal
+	released atomic.Bool // what arrives is for somebody else
+	ended    chan struct{}
 }
 
 // sameSignal is the time in which what arrives twice was sent once: to a group of processes and to one of
@@ -30,36 +32,34 @@ const sameSignal = 200 * time.Millisecond
 // SIGHUP and the process at the second.
 func (a *App) watchSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
-	w := &signalWatch{signals: make(chan os.Signal, 2), ended: make(chan struct{})}
+	w := &signalWatch{
+		signals: engine.CatchSignals(unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP),
+		ended:   make(chan struct{}),
+	}
 	a.watch = w
-	signal.Notify(w.signals, unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP)
-	go func() {
-		select {
-		case <-w.signals:
-			cancel(errAborted)
-		case <-w.ended:
-			return
-		}
-		for first := time.Now(); ; {
-			select {
-			case <-w.signals:
-				if time.Since(first) > sameSignal {
-					os.Exit(exitAborted) // cleaning up takes too long for this person
-				}
-			case <-w.ended:
-				return
-			}
-		}
-	}()
+	go w.follow(cancel)
 	return ctx, func() {
-		w.stop()
+		signal.Stop(w.signals)
+		close(w.ended)
 		cancel(nil)
 	}
 }
 
-func (w *signalWatch) stop() {
-	w.once.Do(func() {
-		signal.Stop(w.signals)
-		close(w.ended)
-	})
+func (w *signalWatch) follow(cancel context.CancelCauseFunc) {
+	var first time.Time
+	for {
+		select {
+		case <-w.ended:
+			return
+		case <-w.signals:
+		}
+		switch {
+		case w.released.Load():
+		case first.IsZero():
+			first = time.Now()
+			cancel(errAborted)
+		case time.Since(first) > sameSignal:
+			os.Exit(exitAborted) // cleaning up takes too long for this person
+		}
+	}
 }

@@ -38,7 +38,7 @@ var _ engine.Process = (*Process)(nil)
 // expected to end with the guest.
 func (p *Process) Exec(keep []*os.File) (int, error) {
 	// The terminal's own signals are for the guest: this process outlives them.
-	terminal, signals := catch(unix.SIGINT, unix.SIGQUIT), catch(forwarded...)
+	terminal, signals := engine.CatchSignals(unix.SIGINT, unix.SIGQUIT), engine.CatchSignals(forwarded...)
 	fds := make([]int, len(keep))
 	for i, f := range keep {
 		fds[i] = int(f.Fd())
@@ -60,7 +60,7 @@ func (p *Process) Run(ctx context.Context, stdio engine.Stdio) (int, error) {
 	if err != nil {
 		return 0, fmt.Errorf("start guest: %w", err)
 	}
-	signals := catch(forwarded...)
+	signals := engine.CatchSignals(forwarded...)
 	defer signal.Stop(signals)
 	status, err := p.run(ctx, s.guest, nil, signals)
 	if copyErr := s.finish(); err == nil {
@@ -167,18 +167,6 @@ func attend(ctx context.Context, pid int, signals <-chan os.Signal, done <-chan 
 			return
 		}
 	}
-}
-
-// catch is signal.Notify, but leaves signals ignored that the caller of this
-// program made it ignore, as nohup(1) does: the guest inherits that.
-func catch(signals ...os.Signal) chan os.Signal {
-	c := make(chan os.Signal, 8)
-	for _, s := range signals {
-		if !signal.Ignored(s) {
-			signal.Notify(c, s)
-		}
-	}
-	return c
 }
 
 // family plans the session.

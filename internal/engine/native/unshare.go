@@ -10,6 +10,8 @@ import (
 	"unsafe"
 
 	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/engine"
 )
 
 // IDs says which user and group IDs exist in a user namespace.
@@ -56,7 +58,7 @@ func Unshare(ids IDs, argv []string) (status int, err error) {
 	if err := f.becomeProgram(argv); err != nil {
 		return 0, err
 	}
-	signals := catch(append([]os.Signal{unix.SIGINT, unix.SIGQUIT}, forwarded...)...)
+	signals := engine.CatchSignals(append([]os.Signal{unix.SIGINT, unix.SIGQUIT}, forwarded...)...)
 	defer signal.Stop(signals)
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()

@@ -97,7 +97,7 @@ func (p *Process) Run(ctx context.Context, stdio engine.Stdio) (int, error) {
 
 func (p *Process) supervise(keep []*os.File) (int, error) {
 	// The terminal's own signals are for the guest: this process outlives them.
-	defer signal.Stop(catch(unix.SIGINT, unix.SIGQUIT))
+	defer signal.Stop(engine.CatchSignals(unix.SIGINT, unix.SIGQUIT))
 	cmd := &exec.Cmd{Stdin: os.Stdin, Stdout: os.Stdout, Stderr: os.Stderr}
 	return p.run(context.Background(), cmd, keep)
 }
@@ -182,7 +182,7 @@ func reported(status *os.File) (int, bool) {
 func attend(ctx context.Context, cmd *exec.Cmd) error {
 	done := make(chan error, 1)
 	go func() { done <- cmd.Wait() }()
-	forward := catch(unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
+	forward := engine.CatchSignals(unix.SIGTERM, unix.SIGHUP, unix.SIGUSR1, unix.SIGUSR2)
 	defer signal.Stop(forward)
 	pid := cmd.Process.Pid
 	for {
@@ -195,18 +195,6 @@ func attend(ctx context.Context, cmd *exec.Cmd) error {
 			return end(pid, done)
 		}
 	}
-}
-
-// catch is signal.Notify, but leaves signals ignored that the caller of this
-// program made it ignore, as nohup(1) does: the guest inherits that.
-func catch(signals ...os.Signal) chan os.Signal {
-	c := make(chan os.Signal, 8)
-	for _, s := range signals {
-		if !signal.Ignored(s) {
-			signal.Notify(c, s)
-		}
-	}
-	return c
 }
 
 // end kills the guest's processes until proot, left without any, exits. Killing
