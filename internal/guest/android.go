@@ -88,12 +88,7 @@ func readLocked(root *rootfs.FS, name string) ([]byte, error) {
 	if !errors.Is(err, fs.ErrPermission) {
 		return data, err
 	}
-	dir, base, dirErr := root.Parent(name)
-	if dirErr != nil {
-		return nil, dirErr
-	}
-	defer dir.Close()
-	if dir.Chmod(base, 0o600) != nil {
+	if root.Chmod(name, 0o600) != nil {
 		return nil, err
 	}
 	return root.ReadFile(name, maxAccounts)

@@ -100,20 +100,26 @@ func inDir(dir, name string) string {
 
 // diagnose returns a zero status for a program that can run.
 func (p Programs) diagnose(name string, shebangs int) (cause string, status int) {
-	if cause, status := p.executable(name); status != 0 {
+	file, bound := p.locate(name)
+	if bound {
+		return p.executable(name)
+	}
+	f, err := p.Root.Open(file)
+	if err != nil {
+		cause, status = p.executable(name)
+		if status == 0 && !errors.Is(err, fs.ErrPermission) { // mode 0111 runs though nobody may read it
+			return reason(err), StatusCannotRun
+		}
 		return cause, status
 	}
-	if _, bound := p.bound(name); bound {
-		return "", 0
-	}
-	f, err := p.Root.Open(name)
-	switch {
-	case errors.Is(err, fs.ErrPermission):
-		return "", 0 // mode 0111 runs though nobody may read it
-	case err != nil:
+	defer f.Close()
+	info, err := f.Stat()
+	if err != nil {
 		return reason(err), StatusCannotRun
 	}
-	defer f.Close()
+	if cause, status := checkMode(info.Mode()); status != 0 {
+		return cause, status
+	}
 	program, err := readELF(f)
 	switch {
 	case errors.Is(err, errNotELF):
@@ -176,6 +182,12 @@ func (p Programs) executable(name string) (cause string, status int) {
 		return p.missing(name), StatusNotFound
 	case err != nil:
 		return reason(err), StatusCannotRun
+	}
+	return checkMode(mode)
+}
+
+func checkMode(mode fs.FileMode) (cause string, status int) {
+	switch {
 	case mode.IsDir():
 		return "it is a directory", StatusCannotRun
 	case !mode.IsRegular():
@@ -187,29 +199,34 @@ func (p Programs) executable(name string) (cause string, status int) {
 }
 
 func (p Programs) mode(name string) (fs.FileMode, error) {
-	if host, bound := p.bound(name); bound {
-		info, err := os.Stat(host)
+	file, bound := p.locate(name)
+	if bound {
+		info, err := os.Stat(file)
 		if err != nil {
 			return 0, err
 		}
 		return info.Mode(), nil
 	}
-	info, err := p.Root.Stat(name)
+	info, err := p.Root.Stat(file)
 	return info.Mode, err
 }
 
-func (p Programs) bound(name string) (string, bool) {
+// locate returns the host's path of a program that a bind shows, else the guest's, links resolved.
+func (p Programs) locate(name string) (file string, bound bool) {
 	if p.Bound == nil {
-		return "", false
+		return name, false
 	}
 	if host, bound := p.Bound(name); bound {
 		return host, true
 	}
 	resolved, err := p.Root.Resolve(name)
 	if err != nil {
-		return "", false
+		return name, false
 	}
-	return p.Bound(resolved)
+	if host, bound := p.Bound(resolved); bound {
+		return host, true
+	}
+	return resolved, false
 }
 
 func (p Programs) missing(name string) string {

@@ -26,14 +26,11 @@ func LoginShell(programs Programs, user User) (string, error) {
 	}
 	var unusable error
 	for _, shell := range shells {
-		if _, status := programs.executable(shell); status == StatusNotFound {
-			continue
-		}
 		err := programs.Inspect(shell)
 		if err == nil {
 			return shell, nil
 		}
-		if unusable == nil {
+		if _, status := programs.executable(shell); status != StatusNotFound && unusable == nil {
 			unusable = err
 		}
 	}
