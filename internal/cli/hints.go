@@ -7,6 +7,7 @@ import (
 	"strings"
 	"syscall"
 
+	"proot-distro/internal/archive"
 	"proot-distro/internal/build"
 	"proot-distro/internal/container"
 	"proot-distro/internal/dockerfile"
@@ -88,6 +89,7 @@ func (a *App) hints(err error) []string {
 		noImage  *install.NoImageError
 		missing  *missingError
 		dir      *transfer.DirectoryError
+		other    *badBackupError
 		remote   *registry.Error
 		uncached *uncachedError
 		damaged  *image.DigestError
@@ -109,6 +111,9 @@ func (a *App) hints(err error) []string {
 		return []string{fmt.Sprintf("Delete it and install the archive again: %s remove %s", a.Program, ui.ShellQuote(noImage.Name))}
 	case errors.Is(err, image.ErrBusy), errors.As(err, &building):
 		return []string{"Wait until it has ended."}
+	case errors.Is(err, archive.ErrNotBackup) && errors.As(err, &other):
+		return []string{fmt.Sprintf("A root filesystem or an image in an archive becomes a container with: %s install %s",
+			a.Program, ui.ShellQuote(asPath(other.file)))}
 	case errors.As(err, &dir):
 		return []string{"Add --recursive to copy it with its content."}
 	case errors.As(err, &uncached):
@@ -132,6 +137,14 @@ func (a *App) hints(err error) []string {
 			ui.ShellQuote(file.Path))}
 	}
 	return a.usernsHints(err)
+}
+
+// asPath writes the name of a file so that install takes it for one.
+func asPath(file string) string {
+	if strings.HasPrefix(file, "/") || strings.HasPrefix(file, ".") {
+		return file
+	}
+	return "./" + file
 }
 
 // nameOption is how the running command is told another name, if by an option.

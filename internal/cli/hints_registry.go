@@ -1,8 +1,11 @@
 package cli
 
 import (
+	"errors"
 	"fmt"
 	"path"
+	"slices"
+	"strings"
 
 	"proot-distro/internal/oci"
 	"proot-distro/internal/registry"
@@ -35,6 +38,9 @@ func (a *App) registryHints(err *registry.Error) []string {
 	}
 	switch err.Kind {
 	case registry.DNS, registry.Network, registry.Timeout, registry.Refused:
+		if err.URL != "" {
+			return []string{"Check the network and the URL."}
+		}
 		return []string{fmt.Sprintf("Check the network and the registry's name. What '%s list --image' shows installs without it.", a.Program)}
 	case registry.TLS:
 		return []string{"If you trust this registry and the way to it nevertheless: --allow-insecure"}
@@ -60,10 +66,15 @@ func (a *App) registryHints(err *registry.Error) []string {
 	case registry.BadDigest:
 		return []string{"What was damaged is not kept; try again."}
 	case registry.NoPlatform:
+		if none := new(*oci.NoPlatformError); errors.As(err, none) && !slices.ContainsFunc((*none).Have, isLinux) {
+			return nil
+		}
 		return []string{"Another architecture can be chosen with --architecture; it runs through qemu-user."}
 	}
 	return nil
 }
+
+func isLinux(platform string) bool { return strings.HasPrefix(platform, "linux/") }
 
 // pushHints says what to do when a registry did not take what was pushed.
 func (a *App) pushHints(err *registry.Error) []string {

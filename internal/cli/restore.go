@@ -1,8 +1,10 @@
 package cli
 
 import (
+	"archive/tar"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 
@@ -59,8 +61,20 @@ func runRestore(cmd *cobra.Command, a *App, o restoreOptions, args []string) err
 	for _, name := range names {
 		a.UI.Infof("Restored container '%s'.", name)
 	}
+	if len(args) > 0 && (errors.Is(err, archive.ErrNotBackup) || errors.Is(err, tar.ErrHeader) || errors.Is(err, io.ErrUnexpectedEOF)) {
+		return &badBackupError{args[0], err}
+	}
 	return err
 }
+
+// badBackupError: a file is damaged, or something else.
+type badBackupError struct {
+	file string
+	error
+}
+
+func (e *badBackupError) Error() string { return ui.ShellQuote(e.file) + ": " + e.error.Error() }
+func (e *badBackupError) Unwrap() error { return e.error }
 
 // openBackup opens the named file, or standard input when there is none.
 func (a *App) openBackup(cmd *cobra.Command, args []string) (f *os.File, size int64, err error) {

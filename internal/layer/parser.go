@@ -203,10 +203,19 @@ func streamError(doing string, err error) error {
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s: the archive is cut short: %w", doing, err)
 	case errors.Is(err, tar.ErrHeader):
-		return fmt.Errorf("%s: damaged, or not a tar archive: %w", doing, err)
+		return &formatError{doing + ": damaged, or not a tar archive", err}
 	}
 	return fmt.Errorf("%s: %w", doing, err)
 }
+
+// formatError says what is wrong with an archive; its cause would say it once more.
+type formatError struct {
+	text  string
+	cause error
+}
+
+func (e *formatError) Error() string { return e.text }
+func (e *formatError) Unwrap() error { return e.cause }
 
 // contextReader stops reading when its context is done.
 type contextReader struct {

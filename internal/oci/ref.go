@@ -101,7 +101,12 @@ func obviousMistake(s string) error {
 	case s == "":
 		return errors.New("image reference is empty")
 	case strings.Contains(s, "://"):
-		return bad("must be written without %s", s[:strings.Index(s, "://")+3])
+		scheme, _, _ := strings.Cut(s, "://")
+		switch scheme {
+		case "docker", "oci", "http", "https":
+			return bad("must be written without %s://", scheme)
+		}
+		return bad("is a URL, and only those of http and https can be fetched")
 	case strings.ContainsFunc(s, func(r rune) bool { return r <= ' ' || r == 0x7f }):
 		return bad("contains a space or a control character")
 	case strings.HasSuffix(s, ":"):

@@ -88,6 +88,9 @@ func (e *Error) Error() string {
 	case Timeout:
 		return fmt.Sprintf("%s did not answer in time", e.Host)
 	case Refused:
+		if e.URL != "" {
+			return fmt.Sprintf("%s refused the connection: is a server running there?", e.Host)
+		}
 		return fmt.Sprintf("%s refused the connection: is a registry running there?", e.Host)
 	case Network:
 		return fmt.Sprintf("the connection to %s failed: %s", e.Host, reason(e.Err))

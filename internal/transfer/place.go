@@ -137,7 +137,7 @@ func resolveHost(name string, follow bool) (real string, err error) {
 func explain(end End, err error) error {
 	switch {
 	case errors.Is(err, fs.ErrNotExist):
-		return fmt.Errorf("%s does not exist", end)
+		return fmt.Errorf("%s does not exist: there is no directory %s", end, end.at(path.Dir(strings.TrimRight(end.Path, "/"))))
 	case errors.Is(err, unix.ENOTDIR):
 		return fmt.Errorf("%s does not exist: a part of the path is not a directory", end)
 	case errors.Is(err, unix.ELOOP):
