@@ -217,23 +217,14 @@ func (t *state) move(from, to string) error {
 	// A directory that changes its parent must be writable itself, since its
 	// ".." changes (rename(2), EACCES).
 	info, statErr := t.Lstat(from)
-	if statErr != nil || t.chmod(from, 0o700) != nil {
+	if statErr != nil || t.Chmod(from, 0o700) != nil {
 		return err
 	}
 	at := to
 	if err = t.Rename(from, to); err != nil {
 		at = from
 	}
-	return errors.Join(err, t.chmod(at, info.Mode))
-}
-
-func (t *state) chmod(name string, mode fs.FileMode) error {
-	dir, base, err := t.Parent(name)
-	if err != nil {
-		return err
-	}
-	defer dir.Close()
-	return dir.Chmod(base, mode)
+	return errors.Join(err, t.Chmod(at, info.Mode))
 }
 
 // makeDraft creates staging/<name>/rootfs, after tidy.
@@ -247,7 +238,7 @@ func (t *state) makeDraft(name string) error {
 		err = t.Mkdir(root, 0o755)
 	}
 	if err == nil {
-		err = t.chmod(root, 0o755) // as the guest expects its /, whatever the umask
+		err = t.Chmod(root, 0o755) // as the guest expects its /, whatever the umask
 	}
 	if err != nil {
 		return t.failed("create", name, err)

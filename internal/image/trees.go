@@ -58,10 +58,7 @@ func (c *Cache) FindTree(chain digest.Digest) (info TreeInfo, files *rootfs.FS, 
 	if err != nil {
 		return info, nil, fmt.Errorf("open unpacked layers: %w", err)
 	}
-	if d, base, err := tree.Parent(name); err == nil {
-		_ = d.Chtimes(base, time.Now()) // at worst it is deleted earlier
-		d.Close()
-	}
+	_ = tree.Chtimes(name, time.Now()) // at worst it is deleted earlier
 	return info, files, nil
 }
 
@@ -102,14 +99,6 @@ func (c *Cache) NewTree() (t *NewTree, err error) {
 		if err != nil {
 			return nil, errors.Join(fmt.Errorf("unpack layers: %w", err), t.Close())
 		}
-	}
-	dir, base, err := tree.Parent(path.Join(t.name, treeFiles))
-	if err == nil {
-		err = dir.Chmod(base, 0o755) // of the guest's root directory, whatever the umask
-		dir.Close()
-	}
-	if err != nil {
-		return nil, errors.Join(fmt.Errorf("unpack layers: %w", err), t.Close())
 	}
 	return t, nil
 }

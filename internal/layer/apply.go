@@ -251,22 +251,13 @@ func (a *applier) unlock(name string) (changed bool) {
 	if err != nil || !info.Mode.IsDir() || info.Mode&ownerAccess == ownerAccess {
 		return changed
 	}
-	if a.chmod(path, info.Mode|ownerAccess) != nil {
+	if a.root.Chmod(path, info.Mode|ownerAccess) != nil {
 		return changed
 	}
 	if _, ok := a.pending[path]; !ok {
 		a.pending[path] = dirMeta{mode: info.Mode}
 	}
 	return true
-}
-
-func (a *applier) chmod(path string, mode fs.FileMode) error {
-	d, base, err := a.root.Parent(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Chmod(base, mode)
 }
 
 // finish gives directories their modes and times, inner ones first.

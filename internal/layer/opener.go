@@ -49,25 +49,16 @@ func (m *modes) openLocked(path string) {
 	if err != nil || !info.Mode.IsDir() || info.Mode&ownerAccess == ownerAccess {
 		return
 	}
-	if m.chmod(path, info.Mode|ownerAccess) == nil {
+	if m.root.Chmod(path, info.Mode|ownerAccess) == nil {
 		m.opened = append(m.opened, openedDir{path, info.Mode})
 	}
-}
-
-func (m *modes) chmod(path string, mode fs.FileMode) error {
-	d, base, err := m.root.Parent(path)
-	if err != nil {
-		return err
-	}
-	defer d.Close()
-	return d.Chmod(base, mode)
 }
 
 // restore puts modes back, those of inner directories first.
 func (m *modes) restore() error {
 	var errs []error
 	for _, d := range slices.Backward(m.opened) {
-		if err := m.chmod(d.path, d.mode); err != nil && !isReplaced(err) {
+		if err := m.root.Chmod(d.path, d.mode); err != nil && !isReplaced(err) {
 			errs = append(errs, fmt.Errorf("put mode of %s back: %w", quote(d.path), err))
 		}
 	}

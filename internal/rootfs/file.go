@@ -39,8 +39,8 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*os.File, error) {
 }
 
 // WriteFile puts a file with exactly these data and permissions, whatever the
-// umask, in the place of name, whatever stands there but a directory. Readers and
-// a crash find either the old file or the new one.
+// umask, in the place of name, whatever stands there but a directory. Readers find either the
+// old file or the new one, also after a kill. Nothing is synced: a power failure may spoil both.
 func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) (err error) {
 	if err := d.check("write", name); err != nil {
 		return err

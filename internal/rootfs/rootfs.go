@@ -284,6 +284,16 @@ func (t *FS) MkdirAll(name string, perm fs.FileMode) error {
 	return d.Close()
 }
 
+// Chmod sets an entry's mode; see [Dir.Chmod]. A link in the last place is refused.
+func (t *FS) Chmod(name string, mode fs.FileMode) error {
+	return t.in("chmod", name, func(d *Dir, base string) error { return d.Chmod(base, mode) })
+}
+
+// Chtimes sets an entry's modification time; see [Dir.Chtimes].
+func (t *FS) Chtimes(name string, mtime time.Time) error {
+	return t.in("chtimes", name, func(d *Dir, base string) error { return d.Chtimes(base, mtime) })
+}
+
 // Rename moves an entry, replacing what stands at newname as rename(2) does.
 func (t *FS) Rename(oldname, newname string) error {
 	return t.in("rename", oldname, func(from *Dir, oldbase string) error {
