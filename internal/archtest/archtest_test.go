@@ -26,7 +26,7 @@ var levels = map[string]int{
 	"host": 1, "rootfs": 1,
 	"l2s": 2, "oci": 2, "compression": 2, "overlay": 2,
 	"layer": 3, "dockerfile": 3, "guest": 3, "container": 3, "image": 3, "engine": 3,
-	"engine/enginetest": 4, "engine/proot": 4, "engine/native": 4, "registry": 4, "session": 4, "transfer": 4,
+	"engine/enginetest": 4, "engine/proot": 4, "engine/native": 4, "registry": 4, "session": 4, "transfer": 4, "build/layout": 4,
 	"install": 5, "build": 5, "archive": 5, "doctor": 5,
 	"ui": 6, "cli": 7,
 }

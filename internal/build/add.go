@@ -13,6 +13,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/compression"
 	"proot-distro/internal/layer"
 	"proot-distro/internal/rootfs"
@@ -31,17 +32,17 @@ func (s *stage) add(ctx context.Context, c *instructions.AddCommand, header stri
 
 // unpacks reports whether ADD unpacks what a local source brought: a file that is a tar archive,
 // compressed or not.
-func (step *copyStep) unpacks(b *batch) bool {
+func (step *copyStep) unpacks(b *layout.Batch) bool {
 	wanted := step.verb == "ADD"
 	if step.unpack != nil {
 		wanted = *step.unpack
 	}
-	return wanted && !b.isDir && len(b.files) == 1 && isArchive(&b.files[0])
+	return wanted && b.File() != nil && isArchive(b.File())
 }
 
 // isArchive looks whether a file begins with a tar header once it is decompressed.
-func isArchive(f *file) bool {
-	r, err := f.open()
+func isArchive(f *layout.File) bool {
+	r, err := f.Open()
 	if err != nil {
 		return false
 	}
@@ -56,38 +57,38 @@ func isArchive(f *file) bool {
 }
 
 // unpackArchive puts an archive's content in the place of the archive.
-func (s *stage) unpackArchive(ctx context.Context, b *batch) (*batch, error) {
-	f := &b.files[0]
+func (s *stage) unpackArchive(ctx context.Context, b *layout.Batch) (*layout.Batch, error) {
+	f := b.File()
 	root, err := s.scratch.tree("archive")
 	if err != nil {
 		return nil, err
 	}
 	s.closers = append(s.closers, root.Close)
-	r, err := f.open()
+	r, err := f.Open()
 	if err != nil {
-		return nil, f.failed(err)
+		return nil, f.Failed(err)
 	}
 	defer r.Close()
 	plain, err := compression.NewReader(r)
 	if err != nil {
-		return nil, f.failed(err)
+		return nil, f.Failed(err)
 	}
 	defer plain.Close()
-	who := owners{}
-	learnt, wait := who.tap(plain)
+	var who layout.Owners
+	learnt, wait := who.Tap(plain)
 	_, err = layer.Apply(ctx, root, learnt, layer.Options{
-		OnSkip: func(name, reason string) { s.Report.Detailf("%s: left out %s: %s", f.name, name, reason) },
+		OnSkip: func(name, reason string) { s.Report.Detailf("%s: left out %s: %s", f.Name, name, reason) },
 	})
 	wait()
 	if err != nil {
-		return nil, fmt.Errorf("unpack %s: %w", f.name, err)
+		return nil, fmt.Errorf("unpack %s: %w", f.Name, err)
 	}
-	src := &source{root: root, owners: who, what: "archive " + f.name}
-	unpacked, err := s.collect(ctx, src, "", nil)
+	src := s.newSource(layout.Source{Root: root, Owners: &who, What: "archive " + f.Name})
+	unpacked, err := src.Collect(ctx, "", nil)
 	if err != nil {
 		return nil, err
 	}
-	unpacked.into = true
+	unpacked.Into = true
 	return unpacked, nil
 }
 
@@ -97,7 +98,7 @@ func isRemote(word string) bool {
 }
 
 // fetchRemote fetches a source of ADD.
-func (s *stage) fetchRemote(ctx context.Context, step *copyStep, word string) (*batch, error) {
+func (s *stage) fetchRemote(ctx context.Context, step *copyStep, word string) (*layout.Batch, error) {
 	if isGit(word) {
 		return s.fetchGit(ctx, step, word)
 	}
@@ -105,12 +106,12 @@ func (s *stage) fetchRemote(ctx context.Context, step *copyStep, word string) (*
 	if err != nil {
 		return nil, err
 	}
-	f := file{mode: 0o600, size: d.size, mtime: d.modified, times: true, root: d.root, name: d.name}
-	b := &batch{name: urlBase(word), files: []file{f}}
+	f := layout.File{Mode: 0o600, Size: d.size, MTime: d.modified, Times: true, Root: d.root, Name: d.name}
+	b := layout.Single(urlBase(word), f)
 	if step.unpack != nil && step.unpacks(b) {
 		return s.unpackArchive(ctx, b)
 	}
-	if b.name == "" && isDirWord(step.operands.DestPath) {
+	if b.Name == "" && isDirWord(step.operands.DestPath) {
 		return nil, fmt.Errorf("ADD %s: its end is no file name: write the destination with one", word)
 	}
 	return b, nil

@@ -19,7 +19,7 @@
 // # Owners
 //
 // All files on disk belong to the caller, whoever they belong to in the image. The owners of a tree are
-// kept beside it (see owners): learnt from the layers' headers, set by --chown, by the user that a RUN had and by what
+// kept beside it ([layout.Owners]): learnt from the layers' headers, set by --chown, by the user that a RUN had and by what
 // its root gave away, if the engine keeps account of that, and written into new layers. Where the caller may change
 // owners (Builder.AllIDs) the files on disk have theirs, too, and users of a RUN are users of the kernel.
 //
@@ -37,6 +37,7 @@ import (
 	"sync"
 	"time"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/engine"
 	"proot-distro/internal/host"
@@ -150,10 +151,10 @@ type session struct {
 	req      Request
 	scratch  *scratch
 	steps    *stepCache
-	context  *source          // nil until it is needed
+	context  *layout.Source   // nil until it is needed
 	images   map[string]*tree // of COPY --from=IMAGE, by architecture and reference
 	pulled   map[string]bool  // bases asked for with Pull
-	named    map[string]*source
+	named    map[string]*layout.Source
 	started  time.Time
 	closers  []func() error
 	warnings map[string]bool // told already
@@ -168,7 +169,7 @@ func (b *Builder) open(req Request) (*session, error) {
 	}
 	s := &session{
 		Builder: b, req: req, steps: steps, scratch: newScratch(b.Host.Dirs),
-		images: map[string]*tree{}, pulled: map[string]bool{}, named: map[string]*source{}, started: time.Now().UTC(), warnings: map[string]bool{},
+		images: map[string]*tree{}, pulled: map[string]bool{}, named: map[string]*layout.Source{}, started: time.Now().UTC(), warnings: map[string]bool{},
 	}
 	s.stacks = sync.OnceValue(s.tryStacks)
 	return s, nil

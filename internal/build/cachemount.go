@@ -17,6 +17,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"golang.org/x/sys/unix"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/layer"
 	"proot-distro/internal/rootfs"
 )
@@ -76,7 +77,7 @@ func (s *stage) fillCache(ctx context.Context, base *rootfs.FS, name string, m *
 	if err != nil {
 		return err
 	}
-	b, err := s.collect(ctx, src, relative(m.Source), nil)
+	b, err := src.Collect(ctx, relative(m.Source), nil)
 	if err == nil {
 		err = unpackBatch(ctx, b, filepath.Join(s.Host.Dirs.Cache, name))
 	}
@@ -128,19 +129,19 @@ func lockCache(ctx context.Context, base *rootfs.FS, name string, sharing instru
 
 // unpackBatch writes what a source brought into a directory of the host: a directory's content, or
 // a file under its name.
-func unpackBatch(ctx context.Context, b *batch, dir string) error {
+func unpackBatch(ctx context.Context, b *layout.Batch, dir string) error {
 	root, err := rootfs.Open(dir, rootfs.GuestLinks)
 	if err != nil {
 		return err
 	}
 	defer root.Close()
-	l := layout{}
-	d := &destination{typed: "/", path: "/", slash: true, root: root}
-	if err := d.place(l, b, owner{}); err != nil {
+	l := layout.Layout{}
+	d := &layout.Destination{Typed: "/", Path: "/", Slash: true, Root: root}
+	if err := d.Place(l, b, layout.Owner{}); err != nil {
 		return err
 	}
 	pr, pw := io.Pipe()
-	go func() { pw.CloseWithError((&packer{layout: l}).write(ctx, pw)) }()
+	go func() { pw.CloseWithError(l.Pack(ctx, pw, layout.Times{})) }()
 	_, err = layer.Apply(ctx, root, pr, layer.Options{})
 	pr.CloseWithError(errors.New("stopped"))
 	return err

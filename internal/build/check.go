@@ -10,6 +10,7 @@ import (
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 	"github.com/moby/buildkit/frontend/dockerfile/linter"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/oci"
 )
@@ -90,11 +91,11 @@ func (s *stage) checkCommand(c instructions.Command) error {
 		if c.From == "" {
 			s.checkSources(c, c.SourcePaths)
 		}
-		_, err := parseChmod(c.Chmod)
+		_, err := layout.ParseChmod(c.Chmod)
 		return err
 	case *instructions.AddCommand:
 		s.checkSources(c, c.SourcePaths)
-		_, err := parseChmod(c.Chmod)
+		_, err := layout.ParseChmod(c.Chmod)
 		return err
 	case *instructions.WorkdirCommand:
 		s.lintWorkdir(c)

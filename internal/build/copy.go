@@ -5,7 +5,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"path"
 	"strconv"
 	"strings"
@@ -13,6 +12,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/image"
@@ -35,8 +35,8 @@ type copyStep struct {
 	unpack   *bool // ADD --unpack
 	keepGit  *bool
 
-	change chmod
-	who    *owner // of --chown; nil without it
+	change layout.Chmod
+	who    *layout.Owner // of --chown; nil without it
 }
 
 func (s *stage) copy(ctx context.Context, c *instructions.CopyCommand, header string) error {
@@ -54,7 +54,7 @@ func (s *stage) copy(ctx context.Context, c *instructions.CopyCommand, header st
 
 func (s *stage) copyStep(ctx context.Context, step *copyStep, header string) error {
 	var err error
-	if step.change, err = parseChmod(step.chmod); err != nil {
+	if step.change, err = layout.ParseChmod(step.chmod); err != nil {
 		return err
 	}
 	if step.exclude, err = dockerfile.NewIgnore("--exclude", step.patterns); err != nil {
@@ -80,7 +80,7 @@ func (s *stage) copyStep(ctx context.Context, step *copyStep, header string) err
 		return err
 	}
 	for _, b := range batches {
-		sum, err := b.digest(ctx)
+		sum, err := b.Digest(ctx)
 		if err != nil {
 			return err
 		}
@@ -159,8 +159,8 @@ func (step *copyStep) history() string {
 }
 
 // gather finds everything that is to be copied.
-func (s *stage) gather(ctx context.Context, step *copyStep) ([]*batch, error) {
-	var batches []*batch
+func (s *stage) gather(ctx context.Context, step *copyStep) ([]*layout.Batch, error) {
+	var batches []*layout.Batch
 	if len(step.operands.SourcePaths) > 0 {
 		src, err := s.sourceOf(ctx, step)
 		if err != nil {
@@ -175,13 +175,13 @@ func (s *stage) gather(ctx context.Context, step *copyStep) ([]*batch, error) {
 		}
 	}
 	for _, doc := range step.operands.SourceContents {
-		f := file{mode: 0o644, size: int64(len(doc.Data)), data: []byte(doc.Data)}
-		batches = append(batches, &batch{name: path.Base("/" + doc.Path), files: []file{f}})
+		f := layout.File{Mode: 0o644, Size: int64(len(doc.Data)), Data: []byte(doc.Data)}
+		batches = append(batches, layout.Single(path.Base("/"+doc.Path), f))
 	}
 	return batches, nil
 }
 
-func (s *stage) sourceOf(ctx context.Context, step *copyStep) (*source, error) {
+func (s *stage) sourceOf(ctx context.Context, step *copyStep) (*layout.Source, error) {
 	if step.from == "" {
 		return s.contextSource()
 	}
@@ -192,27 +192,27 @@ func (s *stage) sourceOf(ctx context.Context, step *copyStep) (*source, error) {
 	return from.open(ctx)
 }
 
-func (s *stage) gatherWord(ctx context.Context, step *copyStep, src *source, word string) ([]*batch, error) {
+func (s *stage) gatherWord(ctx context.Context, step *copyStep, src *layout.Source, word string) ([]*layout.Batch, error) {
 	if isRemote(word) {
 		b, err := s.fetchRemote(ctx, step, word)
-		return []*batch{b}, err
+		return []*layout.Batch{b}, err
 	}
-	if src.ignore != nil {
-		s.file.LintIgnored(step.c, src.ignore, word)
+	if src.Ignore != nil {
+		s.file.LintIgnored(step.c, src.Ignore, word)
 	}
 	if step.parents {
-		b, err := s.gatherParents(ctx, step, src, word)
-		return []*batch{b}, err
+		b, err := src.CollectParents(ctx, word, step.exclude)
+		return []*layout.Batch{b}, err
 	}
-	names, err := src.expand(word)
+	names, err := src.Expand(word)
 	if err != nil {
 		return nil, err
 	}
-	var batches []*batch
+	var batches []*layout.Batch
 	for _, name := range names {
-		b, err := s.collect(ctx, src, name, step.exclude)
+		b, err := src.Collect(ctx, name, step.exclude)
 		if err != nil {
-			if isPattern(word) && errors.As(err, new(*missingError)) {
+			if layout.IsPattern(word) && errors.As(err, new(*layout.MissingError)) {
 				continue
 			}
 			return nil, err
@@ -225,71 +225,39 @@ func (s *stage) gatherWord(ctx context.Context, step *copyStep, src *source, wor
 		batches = append(batches, b)
 	}
 	if len(batches) == 0 {
-		s.Report.Warnf("%s %s: nothing in %s matches", step.verb, word, src.what)
+		s.Report.Warnf("%s %s: nothing in %s matches", step.verb, word, src.What)
 	}
 	return batches, nil
 }
 
-// gatherParents keeps the directories of what it copies: those after "/./", if that occurs.
-func (s *stage) gatherParents(ctx context.Context, step *copyStep, src *source, word string) (*batch, error) {
-	root, pattern, pivoted := strings.Cut(word, "/./")
-	if !pivoted {
-		root, pattern = "", word
-	}
-	pattern = strings.TrimPrefix(path.Clean("/"+pattern), "/")
-	var only *dockerfile.Ignore
-	if pattern != "" {
-		var err error
-		if only, err = dockerfile.NewIgnore(word, []string{pattern}); err != nil {
-			return nil, err
-		}
-	}
-	root = strings.TrimPrefix(path.Clean("/"+root), "/")
-	info, err := src.root.Stat(root)
-	if err != nil || !info.Mode.IsDir() {
-		return nil, src.missing(word)
-	}
-	b, err := s.collectMatching(ctx, src, root, step.exclude, only)
-	if err != nil {
-		return nil, err
-	}
-	if len(b.files) == 0 && !isPattern(word) {
-		return nil, src.missing(word)
-	}
-	return b, nil
-}
-
 // writeCopy makes the layer.
-func (s *stage) writeCopy(ctx context.Context, step *copyStep, batches []*batch) (stepEntry, error) {
+func (s *stage) writeCopy(ctx context.Context, step *copyStep, batches []*layout.Batch) (stepEntry, error) {
 	dest := step.operands.DestPath
-	d := &destination{typed: dest, path: s.workdirOf(dest), slash: isDirWord(dest), several: len(batches) > 1}
+	d := &layout.Destination{Typed: dest, Path: s.workdirOf(dest), Slash: isDirWord(dest), Several: len(batches) > 1}
 	if !step.link {
 		root, err := s.tree.open(ctx)
 		if err != nil {
 			return stepEntry{}, err
 		}
-		d.root, d.owners = root, s.tree.owners
+		d.Root, d.Owners = root, &s.tree.owners
 	}
-	who, err := s.chownOf(step.chown, d.root)
+	who, err := s.chownOf(step.chown, d.Root)
 	if err != nil {
 		return stepEntry{}, err
 	}
-	created := owner{}
+	var created layout.Owner
 	if who != nil {
 		created = *who
 	}
-	l := layout{}
+	l := layout.Layout{}
 	for _, b := range batches {
-		for i := range b.files {
-			f := &b.files[i]
-			if who != nil {
-				f.owner = *who
-			}
-			if step.change != nil && f.mode&fs.ModeSymlink == 0 {
-				f.mode = step.change(f.mode)
-			}
+		if who != nil {
+			b.SetOwner(*who)
 		}
-		if err := d.place(l, b, created); err != nil {
+		if step.change != nil {
+			b.Chmod(step.change)
+		}
+		if err := d.Place(l, b, created); err != nil {
 			return stepEntry{}, err
 		}
 	}
@@ -297,12 +265,12 @@ func (s *stage) writeCopy(ctx context.Context, step *copyStep, batches []*batch)
 }
 
 // addLayout makes a layer of a layout.
-func (s *stage) addLayout(ctx context.Context, l layout) (stepEntry, error) {
+func (s *stage) addLayout(ctx context.Context, l layout.Layout) (stepEntry, error) {
 	if len(l) == 0 {
 		return s.outcome(), nil
 	}
-	p := &packer{layout: l, epoch: s.req.Epoch, now: s.started}
-	return s.addLayer(ctx, func(w io.Writer) error { return p.write(ctx, w) })
+	times := layout.Times{Epoch: s.req.Epoch, Now: s.started}
+	return s.addLayer(ctx, func(w io.Writer) error { return l.Pack(ctx, w, times) })
 }
 
 // outcome is that of a step without a layer.
@@ -321,7 +289,7 @@ func (s *stage) addLayer(ctx context.Context, write func(io.Writer) error) (step
 }
 
 // chownOf reads --chown=USER[:GROUP], names looked up in the image. A number alone is the group's too.
-func (s *stage) chownOf(text string, root *rootfs.FS) (*owner, error) {
+func (s *stage) chownOf(text string, root *rootfs.FS) (*layout.Owner, error) {
 	if text == "" {
 		return nil, nil
 	}
@@ -331,10 +299,10 @@ func (s *stage) chownOf(text string, root *rootfs.FS) (*owner, error) {
 	}
 	uid, uidErr := strconv.ParseUint(user, 10, 31)
 	if !hasGroup && uidErr == nil {
-		return &owner{int(uid), int(uid)}, nil
+		return &layout.Owner{UID: int(uid), GID: int(uid)}, nil
 	}
 	if gid, err := strconv.ParseUint(group, 10, 31); err == nil && uidErr == nil {
-		return &owner{int(uid), int(gid)}, nil
+		return &layout.Owner{UID: int(uid), GID: int(gid)}, nil
 	}
 	if root == nil {
 		return nil, fmt.Errorf("--chown=%s: ids are numbers from 0 to 2147483647", text)
@@ -346,7 +314,7 @@ func (s *stage) chownOf(text string, root *rootfs.FS) (*owner, error) {
 	if err != nil {
 		return nil, fmt.Errorf("--chown=%s: %w", text, err)
 	}
-	return &owner{u.UID, u.GID}, nil
+	return &layout.Owner{UID: u.UID, GID: u.GID}, nil
 }
 
 func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -8,11 +8,11 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
-	"path"
 	"regexp"
 	"strings"
 	"sync"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/rootfs"
 )
 
@@ -73,7 +73,7 @@ func parseGit(word string) (gitSource, error) {
 }
 
 // fetchGit checks a repository out, with the git of this machine.
-func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*batch, error) {
+func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*layout.Batch, error) {
 	g, err := parseGit(word)
 	if err != nil {
 		return nil, err
@@ -105,12 +105,12 @@ func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*bat
 			return nil, err
 		}
 	}
-	src := &source{root: root.View(rootfs.GuestLinks), what: "repository " + g.remote, context: true}
-	b, err := s.collect(ctx, src, strings.TrimPrefix(path.Clean("/"+g.subdir), "/"), step.exclude)
+	src := s.newSource(layout.Source{Root: root.View(rootfs.GuestLinks), What: "repository " + g.remote, Host: true})
+	b, err := src.Collect(ctx, relative(g.subdir), step.exclude)
 	if err != nil {
 		return nil, err
 	}
-	b.into = true
+	b.Into = true
 	return b, nil
 }
 

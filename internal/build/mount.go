@@ -15,6 +15,7 @@ import (
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/engine"
 	"proot-distro/internal/rootfs"
 )
@@ -94,11 +95,11 @@ func (s *stage) mountContent(ctx context.Context, m *mount) (string, error) {
 	if err != nil {
 		return "", err
 	}
-	b, err := s.collect(ctx, src, relative(m.Source), nil)
+	b, err := src.Collect(ctx, relative(m.Source), nil)
 	if err != nil {
 		return "", err
 	}
-	return b.digest(ctx)
+	return b.Digest(ctx)
 }
 
 func relative(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
@@ -360,20 +361,20 @@ func (s *stage) mountBind(ctx context.Context, root *rootfs.FS, p *mounted, m *m
 		return err
 	}
 	name := relative(m.Source)
-	at, err := src.root.Resolve(name)
+	at, err := src.Root.Resolve(name)
 	if err != nil {
-		return src.missing(m.Source)
+		return src.Missing(m.Source)
 	}
-	info, err := src.root.Lstat(at)
+	info, err := src.Root.Lstat(at)
 	if err != nil {
 		return err
 	}
 	makeCopy := func(ctx context.Context) (string, error) { return s.copyOut(ctx, p, src, name) }
-	if src.root == root {
+	if src.Root == root {
 		return errors.New("a stage cannot be mounted into itself")
 	}
-	hostPath := filepath.Join(src.root.Path(), at)
-	if !m.ReadOnly || src.ignore != nil {
+	hostPath := filepath.Join(src.Root.Path(), at)
+	if !m.ReadOnly || src.Ignore != nil {
 		if hostPath, err = makeCopy(ctx); err != nil {
 			return err
 		}
@@ -384,8 +385,8 @@ func (s *stage) mountBind(ctx context.Context, root *rootfs.FS, p *mounted, m *m
 }
 
 // copyOut copies a file or a directory of a source into a scratch directory and gives its host path.
-func (s *stage) copyOut(ctx context.Context, p *mounted, src *source, name string) (string, error) {
-	b, err := s.collect(ctx, src, name, nil)
+func (s *stage) copyOut(ctx context.Context, p *mounted, src *layout.Source, name string) (string, error) {
+	b, err := src.Collect(ctx, name, nil)
 	if err != nil {
 		return "", err
 	}
@@ -397,10 +398,10 @@ func (s *stage) copyOut(ctx context.Context, p *mounted, src *source, name strin
 	if err := unpackBatch(ctx, b, dir); err != nil {
 		return "", fmt.Errorf("copy %s: %w", name, err)
 	}
-	if b.isDir {
+	if b.IsDir {
 		return dir, nil
 	}
-	return filepath.Join(dir, b.name), nil
+	return filepath.Join(dir, b.Name), nil
 }
 
 // mountSecret puts a secret into a file of its own, or into the environment.

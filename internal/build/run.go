@@ -201,7 +201,7 @@ func (s *stage) spec(root *rootfs.FS, cmd command, place *mounted) (engine.Spec,
 		Features: engine.Features{KillOnExit: true},
 	}
 	if !spec.AllIDs {
-		spec.Features.Owners = s.tree.owners.known()
+		spec.Features.Owners = ownersBefore(&s.tree.owners)
 	}
 	if s.Host.Termux {
 		spec.Features = engine.Features{

@@ -11,6 +11,7 @@ import (
 
 	"github.com/opencontainers/go-digest"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/image"
 	"proot-distro/internal/layer"
 	"proot-distro/internal/overlay"
@@ -147,14 +148,14 @@ func (k *stacked) find() error {
 			return err
 		}
 		k.trees, k.chains, k.applied = trees, chains, n
-		t.owners = notes
+		t.owners = *notes
 		return k.release(&k.view) // of nothing
 	}
 	return nil
 }
 
 // findTrees opens a tree of the cache and those below it.
-func (s *session) findTrees(chain digest.Digest) (trees []*rootfs.FS, chains []digest.Digest, who owners, err error) {
+func (s *session) findTrees(chain digest.Digest) (trees []*rootfs.FS, chains []digest.Digest, who *layout.Owners, err error) {
 	defer func() {
 		if err != nil {
 			for _, tree := range trees {
@@ -169,7 +170,8 @@ func (s *session) findTrees(chain digest.Digest) (trees []*rootfs.FS, chains []d
 		}
 		trees, chains = append(trees, files), append(chains, chain)
 		if who == nil {
-			if who, err = parseOwners(info.Notes); err != nil {
+			who = &layout.Owners{}
+			if err = json.Unmarshal(info.Notes, who); err != nil {
 				return trees, nil, nil, fmt.Errorf("%w (%w)", err, fs.ErrNotExist) // made anew
 			}
 		}
@@ -226,7 +228,7 @@ func (k *stacked) commit(n int, layers []builtLayer, size int64) (err error) {
 	for _, l := range layers {
 		info.Layers = append(info.Layers, l.blob.Descriptor().Digest)
 	}
-	if info.Notes, err = json.Marshal(k.tree.owners); err != nil {
+	if info.Notes, err = json.Marshal(&k.tree.owners); err != nil {
 		return err
 	}
 	chain := chainOf(layers)
@@ -261,7 +263,7 @@ func (k *stacked) forget() error {
 	for _, tree := range k.trees {
 		err = errors.Join(err, tree.Close())
 	}
-	k.trees, k.chains, k.applied, k.tree.owners = nil, nil, 0, owners{}
+	k.trees, k.chains, k.applied, k.tree.owners = nil, nil, 0, layout.Owners{}
 	return err
 }
 

@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/rootfs"
 )
 
@@ -16,12 +17,11 @@ type stubs []string // in the order of making
 
 // add makes sure that there is something to mount on, and gives its path without links.
 func (st *stubs) add(root *rootfs.FS, target string, dir bool) (string, error) {
-	d := &destination{typed: target, root: root}
-	at, err := d.resolve(target)
+	at, err := layout.Resolve(root, target)
 	if err != nil {
 		return "", fmt.Errorf("mount at %s: %w", target, err)
 	}
-	names := components(at)
+	names := strings.Split(strings.Trim(at, "/"), "/")
 	for i := range names {
 		name := "/" + path.Join(names[:i+1]...)
 		info, err := root.Lstat(name)

@@ -9,6 +9,7 @@ import (
 	"github.com/opencontainers/go-digest"
 	"golang.org/x/sys/unix"
 
+	"proot-distro/internal/build/layout"
 	"proot-distro/internal/compression"
 	"proot-distro/internal/image"
 	"proot-distro/internal/layer"
@@ -29,7 +30,7 @@ type tree struct {
 	base    int // how many of them are an image's that others are likely to be based on
 
 	files  files // nil until they are needed
-	owners owners
+	owners layout.Owners
 }
 
 // files are a tree's files on disk. There are two ways: [stacked] where overlays can be mounted, else [unpacked].
@@ -51,7 +52,7 @@ type files interface {
 	keep(top *builtLayer, size int64) error
 }
 
-func newTree(s *session) *tree { return &tree{session: s, owners: owners{}} }
+func newTree(s *session) *tree { return &tree{session: s} }
 
 // fork gives an independent tree with the same layers.
 func (t *tree) fork() *tree {
@@ -100,7 +101,7 @@ func (t *tree) takeOver(from *tree) {
 	}
 	t.files, t.owners = f, from.owners
 	f.tree = t
-	from.files, from.owners = nil, owners{}
+	from.files, from.owners = nil, layout.Owners{}
 }
 
 // apply applies layer i to files.
@@ -126,7 +127,7 @@ func (t *tree) applyBlob(ctx context.Context, root *rootfs.FS, blob image.Blob, 
 		return stats, err
 	}
 	defer plain.Close()
-	learnt, wait := t.owners.tap(plain)
+	learnt, wait := t.owners.Tap(plain)
 	stats, err = layer.Apply(ctx, root, learnt, layer.Options{Whiteouts: true})
 	wait()
 	if err != nil && ctx.Err() == nil {
@@ -142,14 +143,14 @@ func (t *tree) applyBlob(ctx context.Context, root *rootfs.FS, blob image.Blob, 
 
 // chown gives the files their owners. Where IDs do not exist, in a user namespace, the table alone tells of them.
 func (t *tree) chown(root *rootfs.FS) {
-	for name, who := range t.owners {
+	for name, who := range t.owners.All() {
 		dir, base, err := root.View(rootfs.GuestLinks).Parent(name)
 		if err != nil {
 			continue
 		}
 		info, err := dir.Lstat(base)
-		if err == nil && (info.UID != who.uid || info.GID != who.gid) {
-			if unix.Fchownat(dir.Fd(), base, who.uid, who.gid, unix.AT_SYMLINK_NOFOLLOW) == nil && info.Mode.IsRegular() {
+		if err == nil && (info.UID != who.UID || info.GID != who.GID) {
+			if unix.Fchownat(dir.Fd(), base, who.UID, who.GID, unix.AT_SYMLINK_NOFOLLOW) == nil && info.Mode.IsRegular() {
 				_ = dir.Chmod(base, info.Mode) // chown(2) takes setuid bits away
 			}
 		}

@@ -2,9 +2,12 @@ package build
 
 import (
 	"context"
+	"fmt"
 	"path"
 
 	"github.com/moby/buildkit/frontend/dockerfile/instructions"
+
+	"proot-distro/internal/build/layout"
 )
 
 // workdir sets the working directory, and makes it where it is missing.
@@ -38,15 +41,15 @@ func (s *stage) makeWorkdir(ctx context.Context, dir string) (stepEntry, error) 
 		return stepEntry{}, err
 	}
 	if who == nil {
-		who = &owner{}
+		who = &layout.Owner{}
 	}
-	d := &destination{typed: dir, path: dir, root: root, owners: s.tree.owners}
-	at, err := d.resolve(dir)
+	at, err := layout.Resolve(root, dir)
 	if err != nil {
-		return stepEntry{}, err
+		return stepEntry{}, fmt.Errorf("WORKDIR %s: %w", dir, err)
 	}
-	l := layout{}
-	if err := d.parents(l, path.Join(at, "x"), *who); err != nil {
+	d := &layout.Destination{Typed: dir, Path: dir, Root: root, Owners: &s.tree.owners}
+	l := layout.Layout{}
+	if err := d.Parents(l, path.Join(at, "x"), *who); err != nil {
 		return stepEntry{}, err
 	}
 	return s.addLayout(ctx, l)
