@@ -22,15 +22,7 @@ type Destination struct {
 func Distribute(ctx context.Context, tarStream io.Reader, o Options, route func(*tar.Header) (Destination, error)) (Stats, error) {
 	d := &distributor{route: route, options: o, appliers: map[*rootfs.FS]*applier{}}
 	defer d.close()
-	p := startParser(ctx, tarStream)
-	err := work(ctx, p, d.part)
-	p.stop()
-	if err == nil {
-		err = d.finish(ctx)
-	}
-	if ctx.Err() != nil {
-		err = ctx.Err()
-	}
+	err := stream(ctx, tarStream, d.part, d.finish)
 	return d.stats(), err
 }
 

@@ -75,16 +75,22 @@ type Stats struct {
 func Apply(ctx context.Context, root *rootfs.FS, tarStream io.Reader, o Options) (Stats, error) {
 	a := newApplier(root, o)
 	defer a.close()
+	err := stream(ctx, tarStream, func(p part) error { return entryError(p.hdr.Name, a.part(p)) }, a.finish)
+	return a.stats, err
+}
+
+// stream calls apply with each part of a stream, and finish after the last.
+func stream(ctx context.Context, tarStream io.Reader, apply func(part) error, finish func(context.Context) error) error {
 	p := startParser(ctx, tarStream)
-	err := work(ctx, p, func(p part) error { return entryError(p.hdr.Name, a.part(p)) })
+	err := work(ctx, p, apply)
 	p.stop()
 	if err == nil {
-		err = a.finish(ctx)
+		err = finish(ctx)
 	}
 	if ctx.Err() != nil {
-		err = ctx.Err()
+		return ctx.Err()
 	}
-	return a.stats, err
+	return err
 }
 
 // work calls apply with what the parser delivers.

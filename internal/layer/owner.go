@@ -9,13 +9,6 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// OwnerError says that a file cannot get its owner: the user namespace has no such ID.
-type OwnerError struct{ UID, GID int }
-
-func (e *OwnerError) Error() string {
-	return fmt.Sprintf("user %d or group %d does not exist here, so that it cannot be the owner", e.UID, e.GID)
-}
-
 // chown gives an entry its owner where owners are kept.
 func (a *applier) chown(p place, uid, gid int) error {
 	if !a.o.Owners {
@@ -29,13 +22,14 @@ func chownFile(f *os.File, uid, gid int) error {
 	return setOwner(uid, gid, func() error { return f.Chown(uid, gid) })
 }
 
+// setOwner says it when the user namespace has no such ID.
 func setOwner(uid, gid int, chown func() error) error {
 	err := error(unix.EINVAL)
 	if isID(uid) && isID(gid) {
 		err = chown()
 	}
 	if errors.Is(err, unix.EINVAL) {
-		return &OwnerError{uid, gid}
+		return fmt.Errorf("user %d or group %d does not exist here, so that it cannot be the owner", uid, gid)
 	}
 	return err
 }

@@ -4,10 +4,10 @@ import (
 	"archive/tar"
 	"bytes"
 	"context"
-	"errors"
 	"io"
 	"math"
 	"os"
+	"strings"
 	"testing"
 
 	"proot-distro/internal/rootfs"
@@ -78,7 +78,7 @@ func TestImpossibleOwner(t *testing.T) {
 			check(t, w.WriteHeader(&tar.Header{Typeflag: kind, Name: "entry", Linkname: "x", Mode: 0o755, Uid: int(id), Format: tar.FormatGNU}))
 			check(t, w.Close())
 			_, err = Apply(context.Background(), root, &stream, Options{Owners: true})
-			if owner := new(OwnerError); !errors.As(err, &owner) {
+			if err == nil || !strings.Contains(err.Error(), "cannot be the owner") {
 				t.Errorf("owner %d of a %c: error %v", id, kind, err)
 			}
 		}

@@ -6,7 +6,6 @@ import (
 	"io/fs"
 	"math"
 	"runtime"
-	"strings"
 	"sync"
 
 	"golang.org/x/sys/unix"
@@ -190,7 +189,7 @@ func (s *scanner) stat(d *rootfs.Dir, dir, base string) (node, error) {
 		return n, nil
 	}
 	target, err := d.Readlink(base)
-	if err != nil || !strings.Contains(target, "/"+backingPrefix) {
+	if err != nil {
 		return n, nil // if it is gone, packing it will tell
 	}
 	if file, ok := s.l2s.Resolve(target); ok {
@@ -221,13 +220,9 @@ func nanoseconds(ts unix.Timespec) int64 {
 	return min(max(sec, -limit), limit)*1e9 + nsec
 }
 
-const backingPrefix = ".l2s." // of names that stand-ins lead to
-
 // left reports whether an entry is left out: what the caller skips, and what keeps stand-ins; not
 // what a guest has put beside that.
 func (s *scanner) left(dir, base string) bool {
-	if (strings.HasPrefix(base, backingPrefix) || dir == "/" && base == l2s.Dir) && s.l2s.Backing(joinPath(dir, base)) {
-		return true
-	}
-	return s.skip != nil && s.skip(joinPath(dir, base))
+	path := joinPath(dir, base)
+	return s.l2s.Backing(path) || s.skip != nil && s.skip(path)
 }

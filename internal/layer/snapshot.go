@@ -2,6 +2,8 @@ package layer
 
 import (
 	"context"
+	"slices"
+	"strings"
 	"time"
 
 	"golang.org/x/sys/unix"
@@ -47,6 +49,23 @@ func (t *Tree) name(n *node) string { return string(t.names[n.name:][:n.nameLen]
 func (t *Tree) children(n *node) []node { return t.nodes[n.first:][:n.count] }
 
 type inode struct{ dev, ino uint64 }
+
+// Has reports whether a guest path without symbolic links was in the tree.
+func (t *Tree) Has(name string) bool {
+	at := t.root()
+	for component := range strings.SplitSeq(strings.Trim(name, "/"), "/") {
+		if component == "" {
+			continue
+		}
+		entries := t.children(at)
+		i, found := slices.BinarySearchFunc(entries, component, func(n node, name string) int { return strings.Compare(t.name(&n), name) })
+		if !found {
+			return false
+		}
+		at = &entries[i]
+	}
+	return true
+}
 
 // Snapshot notes the type, mode, size, times and inode of everything in a tree, and reads no
 // file. Entries for which skip, if not nil, is true are left out with all that is in them;

@@ -38,12 +38,11 @@ const maxStrip = 4
 // rootDirs are the directories by which a root filesystem is recognised.
 var rootDirs = strings.Fields(`bin dev etc home lib lib32 lib64 libx32 media mnt opt proc root run sbin srv sys tmp usr var`)
 
-// ErrNotRootfs means that an archive's names show no root filesystem.
-var ErrNotRootfs = errors.New("not a root filesystem: no bin, etc, usr or the like in the archive's first four levels")
+var errNotRootfs = errors.New("not a root filesystem: no bin, etc, usr or the like in the archive's first four levels")
 
 // DetectStrip finds how many leading components of an archive's names to drop, 0
 // to 4, so that most of the directories of a root filesystem land at the root; of
-// equals, the fewest.
+// equals, the fewest. It fails when the names show no root filesystem.
 //
 // The first names of an archive may show more of usr (bin, lib, sbin) than of the
 // root itself. So a directory that is one of several of a root filesystem's is not
@@ -76,7 +75,7 @@ func DetectStrip(names []string) (int, error) {
 		}
 	}
 	if bestScore == 0 {
-		return 0, ErrNotRootfs
+		return 0, errNotRootfs
 	}
 	return best, nil
 }

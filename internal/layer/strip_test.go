@@ -33,7 +33,7 @@ func TestDetectStrip(t *testing.T) {
 		}
 	}
 	for _, names := range []string{"", "readme.txt src/main.go", "a/b/c/d/e/bin a/b/c/d/e/etc"} {
-		if _, err := DetectStrip(strings.Fields(names)); !errors.Is(err, ErrNotRootfs) {
+		if _, err := DetectStrip(strings.Fields(names)); !errors.Is(err, errNotRootfs) {
 			t.Errorf("%q: %v", names, err)
 		}
 	}
