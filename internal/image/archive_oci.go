@@ -173,7 +173,7 @@ func (w *indexWalk) walk(index *v1.Index, names []string, depth int) error {
 		}
 		var err error
 		switch {
-		case isAttestation(d):
+		case oci.IsAttestation(d):
 		case d.MediaType == v1.MediaTypeImageIndex, d.MediaType == oci.MediaTypeDockerList:
 			err = w.walkNested(d, own, depth+1)
 		case d.MediaType == v1.MediaTypeImageManifest, d.MediaType == oci.MediaTypeDockerManifest, d.MediaType == "":
@@ -194,12 +194,6 @@ func namesOf(d v1.Descriptor) []string {
 		}
 	}
 	return names
-}
-
-// isAttestation knows what BuildKit puts beside the images that it makes.
-func isAttestation(d v1.Descriptor) bool {
-	return d.Platform != nil && d.Platform.OS == "unknown" ||
-		d.Annotations["vnd.docker.reference.type"] == "attestation-manifest"
 }
 
 func (w *indexWalk) walkNested(d v1.Descriptor, names []string, depth int) error {

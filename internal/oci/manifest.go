@@ -19,7 +19,6 @@ const (
 	MediaTypeDockerManifest = "application/vnd.docker.distribution.manifest.v2+json"
 	MediaTypeDockerList     = "application/vnd.docker.distribution.manifest.list.v2+json"
 	MediaTypeDockerConfig   = "application/vnd.docker.container.image.v1+json"
-	MediaTypeDockerLayer    = "application/vnd.docker.image.rootfs.diff.tar.gzip"
 )
 
 // ManifestTypes are the media types that [ParseDocument] reads, for an Accept header.
@@ -52,7 +51,7 @@ func ParseDocument(mediaType string, data []byte) (Document, error) {
 		return Document{}, fmt.Errorf("read manifest: %w", err)
 	}
 	if probe.SchemaVersion == 1 || probe.FSLayers != nil {
-		return Document{}, ErrSchema1
+		return Document{}, errSchema1
 	}
 	isIndex, known := kindOf(probe.MediaType)
 	if !known {
@@ -107,14 +106,8 @@ func parseManifest(data []byte) (*v1.Manifest, error) {
 	if err := checkConfigType(m); err != nil {
 		return nil, err
 	}
-	if err := CheckDescriptor(m.Config); err != nil {
-		return nil, fmt.Errorf("read manifest: config: %w", err)
-	}
-	if m.Config.Size > MaxConfigSize {
-		return nil, fmt.Errorf("image config of %d bytes is larger than %d MiB", m.Config.Size, MaxConfigSize>>20)
-	}
-	if len(m.Layers) > maxLayers {
-		return nil, fmt.Errorf("image has %d layers, more than %d", len(m.Layers), maxLayers)
+	if err := checkBounds(m); err != nil {
+		return nil, fmt.Errorf("read manifest: %w", err)
 	}
 	for i, d := range m.Layers {
 		if err := checkLayer(d); err != nil {
@@ -124,30 +117,49 @@ func parseManifest(data []byte) (*v1.Manifest, error) {
 	return &m, nil
 }
 
+// checkBounds checks what every manifest has to keep to, of an image or not.
+func checkBounds(m v1.Manifest) error {
+	if m.Config.Size > MaxConfigSize {
+		return fmt.Errorf("the config of %d bytes is larger than %d MiB", m.Config.Size, MaxConfigSize>>20)
+	}
+	if len(m.Layers) > maxLayers {
+		return fmt.Errorf("%d layers are more than %d", len(m.Layers), maxLayers)
+	}
+	if err := CheckDescriptor(m.Config); err != nil {
+		return fmt.Errorf("config: %w", err)
+	}
+	return nil
+}
+
 // Contents lists the blobs that a manifest of anything kept in a registry refers to, a container image
 // or not: a config and layers, each with a valid digest. Layers that are kept elsewhere are left out.
 func Contents(manifest []byte) (config v1.Descriptor, layers []v1.Descriptor, err error) {
-	var m v1.Manifest
-	if len(manifest) > MaxManifestSize {
-		err = fmt.Errorf("larger than %d MiB", MaxManifestSize>>20)
-	} else if err = unmarshal(manifest, &m); err == nil && m.SchemaVersion == 1 {
-		err = ErrSchema1
-	}
-	if err == nil && len(m.Layers) > maxLayers {
-		err = fmt.Errorf("%d layers are more than %d", len(m.Layers), maxLayers)
-	}
-	if err == nil && m.Config.Size > MaxConfigSize {
-		err = fmt.Errorf("a config of %d bytes is larger than %d MiB", m.Config.Size, MaxConfigSize>>20)
-	}
-	for _, d := range append([]v1.Descriptor{m.Config}, m.Layers...) {
-		if err == nil {
-			err = CheckDescriptor(d)
-		}
-	}
+	m, err := readContents(manifest)
 	if err != nil {
 		return v1.Descriptor{}, nil, fmt.Errorf("read manifest: %w", err)
 	}
 	return m.Config, slices.DeleteFunc(m.Layers, func(d v1.Descriptor) bool { return len(d.URLs) > 0 }), nil
+}
+
+func readContents(manifest []byte) (m v1.Manifest, err error) {
+	if len(manifest) > MaxManifestSize {
+		return m, fmt.Errorf("larger than %d MiB", MaxManifestSize>>20)
+	}
+	if err := unmarshal(manifest, &m); err != nil {
+		return m, err
+	}
+	if m.SchemaVersion == 1 {
+		return m, errSchema1
+	}
+	if err := checkBounds(m); err != nil {
+		return m, err
+	}
+	for i, d := range m.Layers {
+		if err := CheckDescriptor(d); err != nil {
+			return m, fmt.Errorf("layer %d: %w", i+1, err)
+		}
+	}
+	return m, nil
 }
 
 // checkConfigType refuses manifests that carry something else than a container image
@@ -218,15 +230,15 @@ func Select(index *v1.Index, arch platform.Arch) (v1.Descriptor, error) {
 		if _, known := kindOf(d.MediaType); !known && d.MediaType != "" {
 			continue
 		}
+		if IsAttestation(*d) {
+			continue
+		}
 		if d.Platform == nil || d.Platform.Architecture == "" {
 			untold = d
 			untolds++
 			continue
 		}
 		p := d.Platform
-		if IsAttestation(*d) {
-			continue
-		}
 		if name := PlatformName(*p); !slices.Contains(have, name) {
 			have = append(have, name)
 		}
@@ -266,7 +278,10 @@ func rankOf(p v1.Platform, arch platform.Arch) (rank int, ok bool) {
 }
 
 // IsAttestation tells what BuildKit adds to an index from images.
-func IsAttestation(d v1.Descriptor) bool { return d.Platform != nil && d.Platform.OS == "unknown" }
+func IsAttestation(d v1.Descriptor) bool {
+	return d.Platform != nil && d.Platform.OS == "unknown" ||
+		d.Annotations["vnd.docker.reference.type"] == "attestation-manifest"
+}
 
 // PlatformName is Docker's spelling: linux/amd64, linux/arm/v7.
 func PlatformName(p v1.Platform) string {

@@ -28,8 +28,8 @@ const (
 	maxIndexEntries = 1000
 )
 
-// ErrSchema1 is returned for Docker's first manifest format.
-var ErrSchema1 = errors.New("this image is stored in Docker's old schema 1 format, which is not supported: it must be pushed again with a current tool")
+// errSchema1 is about Docker's first manifest format.
+var errSchema1 = errors.New("this image is stored in Docker's old schema 1 format, which is not supported: it must be pushed again with a current tool")
 
 // ParseDigest checks that s is a SHA-256 digest, the only kind used; its hex part is
 // then safe to be a file name.

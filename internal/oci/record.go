@@ -93,7 +93,10 @@ func (r *Record) restoreConfig(want digest.Digest) {
 func (r *Record) Encode() ([]byte, error) {
 	var b bytes.Buffer
 	b.WriteByte('{')
-	field := func(key string, raw []byte) error {
+	write := func(key string, raw []byte) error {
+		if raw == nil {
+			return nil
+		}
 		if !json.Valid(raw) || !utf8.Valid(raw) {
 			return fmt.Errorf("write image record: %q is not valid JSON", clip(key))
 		}
@@ -104,12 +107,6 @@ func (r *Record) Encode() ([]byte, error) {
 		b.WriteString(": ")
 		b.Write(bytes.TrimSpace(raw))
 		return nil
-	}
-	write := func(key string, raw []byte) error {
-		if raw == nil {
-			return nil
-		}
-		return field(key, raw)
 	}
 	errs := []error{
 		write("image_ref", quote(r.ImageRef)),

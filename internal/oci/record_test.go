@@ -122,15 +122,15 @@ func TestParseRecordErrors(t *testing.T) {
 			t.Errorf("ParseRecord(%.80s) = %v, want an error with %q", tt.in, err, tt.want)
 		}
 	}
-	if _, err := ParseRecord([]byte(record(`{"schemaVersion":1}`))); !errors.Is(err, ErrSchema1) {
-		t.Errorf("schema 1 is not ErrSchema1: %v", err)
+	if _, err := ParseRecord([]byte(record(`{"schemaVersion":1}`))); !errors.Is(err, errSchema1) {
+		t.Errorf("schema 1 is not errSchema1: %v", err)
 	}
 }
 
 func TestLayerTypes(t *testing.T) {
 	for _, mediaType := range []string{
 		v1.MediaTypeImageLayer, v1.MediaTypeImageLayerGzip, v1.MediaTypeImageLayerZstd, "",
-		MediaTypeDockerLayer, "application/vnd.docker.image.rootfs.diff.tar", "application/vnd.docker.image.rootfs.diff.tar.zstd",
+		"application/vnd.docker.image.rootfs.diff.tar.gzip", "application/vnd.docker.image.rootfs.diff.tar", "application/vnd.docker.image.rootfs.diff.tar.zstd",
 	} {
 		if err := checkLayer(v1.Descriptor{MediaType: mediaType, Digest: digest.Digest(sum)}); err != nil {
 			t.Errorf("%q: %v", mediaType, err)
