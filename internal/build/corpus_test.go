@@ -137,10 +137,7 @@ func newBench(t *testing.T) *bench {
 		Arch: platform.Binary(), Getenv: os.Getenv, Home: dir,
 		Dirs: host.Dirs{Runtime: filepath.Join(dir, "data"), Cache: filepath.Join(dir, "cache")},
 	}
-	cache, err := image.OpenCache(h.Dirs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := image.OpenCache(h.Dirs)
 	b := &bench{t: t, context: filepath.Join(dir, "context"), log: &recorder{Reporter: report.Discard}, bases: map[string]string{}}
 	b.Builder = &Builder{
 		Cache: cache, Host: h, Report: b.log, Version: "test", Output: func(line string) { b.log.output = append(b.log.output, line) },

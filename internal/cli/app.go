@@ -70,11 +70,9 @@ func (a *App) Cache() (*image.Cache, error) {
 	if err != nil {
 		return nil, err
 	}
-	cache, err := image.OpenCache(h.Dirs)
-	if err == nil {
-		cache.Command = a.command
-	}
-	return cache, err
+	cache := image.OpenCache(h.Dirs)
+	cache.Command = a.command
+	return cache, nil
 }
 
 // ReleaseSignals takes from signals the effect that they have on commands, for those who catch them

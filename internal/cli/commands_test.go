@@ -73,10 +73,7 @@ func dirs(t *testing.T) host.Dirs {
 
 func cacheImage(t *testing.T, ref string, arch platform.Arch, layers ...string) {
 	t.Helper()
-	cache, err := image.OpenCache(dirs(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := image.OpenCache(dirs(t))
 	for _, l := range layers {
 		if _, err := cache.WriteBlob([]byte(l)); err != nil {
 			t.Fatal(err)
@@ -191,10 +188,7 @@ func TestRemoveImage(t *testing.T) {
 	pd(t, "remove", "-i", "-a", string(platform.RISCV64), "alpine").want(t, 3, "", "'alpine:latest' is not in the cache for riscv64")
 	pd(t, "remove", "-i", "alpine", "-v").want(t, 0, "", " -> removed sha256_"+digest.FromString("third layer").Encoded()+"\n")
 	pd(t, "list", "-i").want(t, 0, string(other), "")
-	cache, err := image.OpenCache(dirs(t))
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := image.OpenCache(dirs(t))
 	release, err := cache.Lock(image.Shared)
 	if err != nil {
 		t.Fatal(err)

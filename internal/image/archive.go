@@ -192,7 +192,7 @@ func (a *archive) storeLayer(d v1.Descriptor, name string, meter report.Meter) e
 	if size != d.Size {
 		return &DigestError{What: "layer", Want: string(d.Digest), Got: fmt.Sprintf("%d bytes instead of %d", size, d.Size)}
 	}
-	p, err := a.cache.PartialContext(a.ctx, d, func() { a.rep.Infof("Waiting for another command that stores the same layer…") })
+	p, err := a.cache.Partial(a.ctx, d, func() { a.rep.Infof("Waiting for another command that stores the same layer…") })
 	if errors.Is(err, ErrCached) {
 		return nil
 	} else if err != nil {

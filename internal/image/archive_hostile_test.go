@@ -205,10 +205,7 @@ func FuzzFromArchive(f *testing.F) {
 			{name: "c.json", data: string(config)}, {name: "l.tar", data: layer}, {name: "manifest.json", data: string(docker)}}
 		asLayout := append(members[:len(members):len(members)],
 			member{name: "oci-layout", data: `{"imageLayoutVersion":"1.0.0"}`}, member{name: "index.json", data: string(index)})
-		cache, err := OpenCache(host.Dirs{Cache: filepath.Join(t.TempDir(), "cache")})
-		if err != nil {
-			t.Fatal(err)
-		}
+		cache := OpenCache(host.Dirs{Cache: filepath.Join(t.TempDir(), "cache")})
 		for _, data := range [][]byte{index, tarOf(t, members...), tarOf(t, asLayout...)} {
 			img, err := FromArchive(t.Context(), writeFile(t, data), platform.X86_64, cache, report.Discard)
 			var onPath *fs.PathError

@@ -1,6 +1,7 @@
 package image
 
 import (
+	"context"
 	"crypto/sha256"
 	"encoding/hex"
 	"errors"
@@ -141,7 +142,7 @@ func (c *Cache) WriteBlob(data []byte) (digest.Digest, error) {
 	if _, err := c.ReadBlob(d, d.Size); err == nil {
 		return d.Digest, nil
 	}
-	p, err := c.Partial(d)
+	p, err := c.Partial(context.Background(), d, nil)
 	if errors.Is(err, ErrCached) { // by another process, just now
 		return d.Digest, nil
 	} else if err != nil {

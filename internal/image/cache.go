@@ -35,13 +35,13 @@ type Cache struct {
 }
 
 // OpenCache names the cache; it touches no file yet.
-func OpenCache(dirs host.Dirs) (*Cache, error) {
+func OpenCache(dirs host.Dirs) *Cache {
 	return &Cache{
 		base:      dirs.Runtime,
 		path:      dirs.Cache,
 		layers:    filepath.Base(dirs.Layers()),
 		manifests: filepath.Base(dirs.Manifests()),
-	}, nil
+	}
 }
 
 // open returns the cache's tree. Without create the directory may be missing: fs.ErrNotExist.

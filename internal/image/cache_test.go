@@ -26,10 +26,7 @@ import (
 func newCache(t *testing.T) (*Cache, host.Dirs) {
 	t.Helper()
 	dirs := host.Dirs{Cache: filepath.Join(t.TempDir(), "a", "cache")}
-	c, err := OpenCache(dirs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	c := OpenCache(dirs)
 	return c, dirs
 }
 
@@ -192,7 +189,7 @@ func TestPaddedManifest(t *testing.T) {
 		}
 	}
 	d := v1.Descriptor{Digest: digest.FromBytes(rec.Manifest), Size: int64(len(rec.Manifest))}
-	if p, err := c.Partial(d); !errors.Is(err, ErrCached) {
+	if p, err := c.Partial(t.Context(), d, nil); !errors.Is(err, ErrCached) {
 		t.Errorf("the manifest is not kept as a blob: %v, %v", p, err)
 	}
 }
@@ -246,7 +243,7 @@ func TestCraftedDigest(t *testing.T) {
 		if _, err := c.Blob(d).Open(); err == nil {
 			t.Errorf("Open(%s) succeeds", s)
 		}
-		if _, err := c.Partial(d); err == nil {
+		if _, err := c.Partial(t.Context(), d, nil); err == nil {
 			t.Errorf("Partial(%s) succeeds", s)
 		}
 	}
@@ -262,7 +259,7 @@ func TestPartialResume(t *testing.T) {
 	d := descriptorOf(data)
 	part := blobPath(dirs, d) + ".part"
 
-	p, err := c.Partial(d)
+	p, err := c.Partial(t.Context(), d, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -276,7 +273,7 @@ func TestPartialResume(t *testing.T) {
 		t.Fatal(err)
 	}
 
-	if p, err = c.Partial(d); err != nil {
+	if p, err = c.Partial(t.Context(), d, nil); err != nil {
 		t.Fatal(err)
 	}
 	if n, err := p.Resume(); n != 5 || err != nil {
@@ -309,7 +306,7 @@ func TestPartialResume(t *testing.T) {
 	if _, err := os.Stat(part); !errors.Is(err, fs.ErrNotExist) {
 		t.Errorf("partial file remains: %v", err)
 	}
-	if _, err := c.Partial(d); !errors.Is(err, ErrCached) {
+	if _, err := c.Partial(t.Context(), d, nil); !errors.Is(err, ErrCached) {
 		t.Errorf("Partial of a cached blob: %v", err)
 	}
 }
@@ -317,7 +314,7 @@ func TestPartialResume(t *testing.T) {
 func TestPartialRejectsWrongBytes(t *testing.T) {
 	c, dirs := newCache(t)
 	d := descriptorOf("right")
-	p, err := c.Partial(d)
+	p, err := c.Partial(t.Context(), d, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -342,7 +339,7 @@ func TestPartialRejectsWrongBytes(t *testing.T) {
 	}
 
 	// A closed, empty partial file leaves nothing behind.
-	p, err = c.Partial(descriptorOf("other"))
+	p, err = c.Partial(t.Context(), descriptorOf("other"), nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -363,7 +360,7 @@ func TestOversizedPartFileIsDropped(t *testing.T) {
 	if err := os.WriteFile(blobPath(dirs, d)+".part", []byte("abcd"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	p, err := c.Partial(d)
+	p, err := c.Partial(t.Context(), d, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -375,20 +372,20 @@ func TestOversizedPartFileIsDropped(t *testing.T) {
 
 func TestPartialWaitsForTheOther(t *testing.T) {
 	c, dirs := newCache(t)
-	other, _ := OpenCache(dirs)
+	other := OpenCache(dirs)
 	d := descriptorOf("hello")
-	p, err := c.Partial(d)
+	p, err := c.Partial(t.Context(), d, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
 	cause := errors.New("enough")
 	ctx, cancel := context.WithCancelCause(context.Background())
-	if _, err := other.PartialContext(ctx, d, func() { cancel(cause) }); !errors.Is(err, cause) {
+	if _, err := other.Partial(ctx, d, func() { cancel(cause) }); !errors.Is(err, cause) {
 		t.Errorf("cancelled wait: %v", err)
 	}
 	waits, result := make(chan struct{}), make(chan error)
 	go func() {
-		_, err := other.PartialContext(context.Background(), d, func() { close(waits) })
+		_, err := other.Partial(context.Background(), d, func() { close(waits) })
 		result <- err
 	}()
 	<-waits
@@ -414,7 +411,7 @@ func TestPartialWaitsForTheOther(t *testing.T) {
 func TestReaderDoesNotKeepTheLock(t *testing.T) {
 	c, _ := newCache(t)
 	d := descriptorOf("hello")
-	p, err := c.Partial(d)
+	p, err := c.Partial(t.Context(), d, nil)
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -428,7 +425,7 @@ func TestReaderDoesNotKeepTheLock(t *testing.T) {
 	}
 	ctx, cancel := context.WithTimeout(context.Background(), 5*time.Second)
 	defer cancel()
-	again, err := c.PartialContext(ctx, d, func() {})
+	again, err := c.Partial(ctx, d, nil)
 	if err != nil {
 		t.Fatal(err)
 	}

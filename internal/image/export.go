@@ -62,12 +62,12 @@ func manifestDescriptor(rec *oci.Record) (v1.Descriptor, error) {
 	return d, nil
 }
 
-// ExportOCI writes an archive, a tar stream, that is both an OCI image layout and what
+// exportOCI writes an archive, a tar stream, that is both an OCI image layout and what
 // `docker load` reads. Of several platforms old versions of Docker see the first. The same images
 // give the same bytes on every machine.
 //
 // Layers are verified while they are written: after an error the archive is not to be used.
-func ExportOCI(ctx context.Context, w io.Writer, exports []Export) error {
+func exportOCI(ctx context.Context, w io.Writer, exports []Export) error {
 	x := exporter{ctx: ctx, tar: tar.NewWriter(w), written: map[digest.Digest]bool{}}
 	err := x.plan(exports)
 	if err == nil {
@@ -276,18 +276,6 @@ func (x *exporter) layer(layer Blob) error {
 		return err
 	}
 	// The reader's end carries its verdict, also about a size that is not right.
-	_, err = io.CopyBuffer(struct{ io.Writer }{x.tar}, contextReader{x.ctx, r}, make([]byte, 256<<10))
+	_, err = io.CopyBuffer(struct{ io.Writer }{x.tar}, &watched{ctx: x.ctx, r: r}, make([]byte, 256<<10))
 	return err
-}
-
-type contextReader struct {
-	ctx context.Context
-	io.Reader
-}
-
-func (r contextReader) Read(p []byte) (int, error) {
-	if err := r.ctx.Err(); err != nil {
-		return 0, err
-	}
-	return r.Reader.Read(p)
 }

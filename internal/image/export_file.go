@@ -11,9 +11,9 @@ import (
 	"proot-distro/internal/compression"
 )
 
-// ExportFile is [ExportOCI] into a file, compressed as its name says (.tar, .tar.gz, .tar.xz,
-// .tar.zst, …). The file appears when it is complete; what is no regular file, such as a
-// FIFO, is written to as it is.
+// ExportFile writes images into an archive that is both an OCI image layout and what `docker load` reads,
+// compressed as its name says (.tar, .tar.gz, .tar.xz, .tar.zst, …). The file appears when it is
+// complete; what is no regular file, such as a FIFO, is written to as it is.
 func ExportFile(ctx context.Context, filename string, exports []Export) (err error) {
 	format, ok := compression.FromName(filename)
 	if !ok {
@@ -24,7 +24,7 @@ func ExportFile(ctx context.Context, filename string, exports []Export) (err err
 		if err != nil {
 			return fmt.Errorf("export image: %w", err)
 		}
-		err = ExportOCI(ctx, z, exports)
+		err = exportOCI(ctx, z, exports)
 		if closeErr := z.Close(); err == nil && closeErr != nil {
 			err = fmt.Errorf("export image: %w", closeErr)
 		}

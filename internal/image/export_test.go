@@ -50,7 +50,7 @@ func built(t testing.TB, c *Cache, arch platform.Arch, layers ...string) *Image 
 func exported(t testing.TB, exports ...Export) []byte {
 	t.Helper()
 	var b bytes.Buffer
-	if err := ExportOCI(context.Background(), &b, exports); err != nil {
+	if err := exportOCI(context.Background(), &b, exports); err != nil {
 		t.Fatal(err)
 	}
 	return b.Bytes()
@@ -154,15 +154,15 @@ func TestExportFailures(t *testing.T) {
 	c, dirs := newCache(t)
 	img := built(t, c, platform.X86_64, layerTar(t, "x"))
 	other := built(t, c, platform.ARM, layerTar(t, "x"))
-	if err := ExportOCI(context.Background(), io.Discard, []Export{{Images: []*Image{img, other}}}); err == nil {
+	if err := exportOCI(context.Background(), io.Discard, []Export{{Images: []*Image{img, other}}}); err == nil {
 		t.Error("two platforms without an index are accepted")
 	}
-	if err := ExportOCI(context.Background(), io.Discard, []Export{{}}); err == nil {
+	if err := exportOCI(context.Background(), io.Discard, []Export{{}}); err == nil {
 		t.Error("no image is accepted")
 	}
 	ctx, cancel := context.WithCancel(context.Background())
 	cancel()
-	if err := ExportOCI(ctx, io.Discard, []Export{{Images: []*Image{img}}}); !errors.Is(err, context.Canceled) {
+	if err := exportOCI(ctx, io.Discard, []Export{{Images: []*Image{img}}}); !errors.Is(err, context.Canceled) {
 		t.Errorf("got %v", err)
 	}
 	dir := t.TempDir()

@@ -39,14 +39,9 @@ type Partial struct {
 // lockPoll is how often a waiting process looks whether another one is done.
 const lockPoll = 100 * time.Millisecond
 
-// Partial is [Cache.PartialContext] for callers that cannot be interrupted.
-func (c *Cache) Partial(d v1.Descriptor) (*Partial, error) {
-	return c.PartialContext(context.Background(), d, func() {})
-}
-
-// PartialContext opens the partial file of a blob. While another process works on the same blob
-// it waits, after telling onWait once; when that one succeeded the error is [ErrCached].
-func (c *Cache) PartialContext(ctx context.Context, d v1.Descriptor, onWait func()) (*Partial, error) {
+// Partial opens the partial file of a blob. While another process works on the same blob
+// it waits, after telling onWait once, if that is not nil; when that one succeeded the error is [ErrCached].
+func (c *Cache) Partial(ctx context.Context, d v1.Descriptor, onWait func()) (*Partial, error) {
 	name, err := blobName(d)
 	if err != nil {
 		return nil, fmt.Errorf("store blob: %w", err)
@@ -64,7 +59,7 @@ func (c *Cache) PartialContext(ctx context.Context, d v1.Descriptor, onWait func
 			dir.Close()
 			return nil, err
 		}
-		if !waited {
+		if !waited && onWait != nil {
 			onWait()
 		}
 		select {

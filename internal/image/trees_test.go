@@ -124,10 +124,7 @@ func TestTrimTrees(t *testing.T) {
 	if err != nil {
 		t.Fatal(err)
 	}
-	another, err := OpenCache(dirs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	another := OpenCache(dirs)
 	if err := another.trimTrees(85); err != nil || len(listTrees(t, dirs.Cache)) != 5 {
 		t.Errorf("while it is in use: %v, %q", err, listTrees(t, dirs.Cache))
 	}

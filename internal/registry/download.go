@@ -87,7 +87,7 @@ func (d *download) closeUnused() {
 }
 
 func (d *download) fetch(ctx context.Context, c *client, rep report.Reporter) (err error) {
-	part, err := d.cache.PartialContext(ctx, d.desc, func() {
+	part, err := d.cache.Partial(ctx, d.desc, func() {
 		rep.Infof("%s: waiting for another process that fetches it", d.label)
 	})
 	if err != nil {

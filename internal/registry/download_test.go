@@ -207,7 +207,7 @@ func TestFatalTransfers(t *testing.T) {
 			f.push("latest", "amd64", a)
 			f.onBlob(a, tt.spoil)
 			dirs := host.Dirs{Cache: t.TempDir()}
-			cache, _ := image.OpenCache(dirs)
+			cache := image.OpenCache(dirs)
 			failKind(t, f.request(t, cache), tt.kind, tt.text)
 			if _, err := os.Stat(filepath.Join(dirs.Layers(), "sha256_"+digest.FromBytes(a).Encoded())); err == nil {
 				t.Error("the layer was promoted to the cache")
@@ -286,7 +286,7 @@ func TestDamagedPartialFile(t *testing.T) {
 			f := newFake(t)
 			f.push("latest", "amd64", a)
 			dirs := host.Dirs{Cache: t.TempDir()}
-			cache, _ := image.OpenCache(dirs)
+			cache := image.OpenCache(dirs)
 			if err := os.Mkdir(dirs.Layers(), 0o700); err != nil {
 				t.Fatal(err)
 			}
@@ -322,7 +322,7 @@ func TestHostilePartialFile(t *testing.T) {
 	a := layerOf("a", 10)
 	f.push("latest", "amd64", a)
 	dirs := host.Dirs{Cache: t.TempDir()}
-	cache, _ := image.OpenCache(dirs)
+	cache := image.OpenCache(dirs)
 	outside := filepath.Join(t.TempDir(), "outside")
 	if err := errors.Join(os.Mkdir(dirs.Layers(), 0o700), os.WriteFile(outside, []byte("untouched"), 0o600)); err != nil {
 		t.Fatal(err)

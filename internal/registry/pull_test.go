@@ -72,7 +72,7 @@ func (n forbidden) RoundTrip(r *http.Request) (*http.Response, error) {
 func TestOnlyMissingLayersAreFetched(t *testing.T) {
 	f := newFake(t)
 	dirs := host.Dirs{Cache: t.TempDir()}
-	cache, _ := image.OpenCache(dirs)
+	cache := image.OpenCache(dirs)
 	a, b := layerOf("a", 1000), layerOf("b", 1000)
 	f.push("latest", "amd64", a, b)
 	mustPull(t, f.request(t, cache), a, b)
@@ -99,7 +99,7 @@ func TestOnlyMissingLayersAreFetched(t *testing.T) {
 func TestDamagedCachedLayerIsFetchedAnew(t *testing.T) {
 	f := newFake(t)
 	dirs := host.Dirs{Cache: t.TempDir()}
-	cache, _ := image.OpenCache(dirs)
+	cache := image.OpenCache(dirs)
 	a := layerOf("a", 1000)
 	f.push("latest", "amd64", a)
 	mustPull(t, f.request(t, cache), a)
@@ -313,7 +313,7 @@ func TestTwoPullsFetchOnce(t *testing.T) {
 	var both sync.WaitGroup
 	for range 2 {
 		both.Go(func() {
-			cache, _ := image.OpenCache(dirs)
+			cache := image.OpenCache(dirs)
 			got, _, err := pullAll(f.request(t, cache))
 			if err != nil || string(got[0]) != string(a) {
 				t.Errorf("%v", err)

@@ -97,10 +97,7 @@ func TestPushRemembersOnlyItsRegistry(t *testing.T) {
 		asked.Add(1)
 		return false
 	}
-	cache, err := image.OpenCache(dirs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := image.OpenCache(dirs)
 	rec := cachedImage(t, cache, platform.X86_64, layerOf("a", 5<<20))
 	req := s.request(t, cache, rec)
 	layers, err := rec.Layers()

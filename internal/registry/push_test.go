@@ -376,10 +376,7 @@ func TestPushChecksFirst(t *testing.T) {
 func TestPushDamagedLayer(t *testing.T) {
 	for _, size := range []int{1000, 5 << 20} {
 		dirs := host.Dirs{Cache: filepath.Join(t.TempDir(), "cache")}
-		cache, err := image.OpenCache(dirs)
-		if err != nil {
-			t.Fatal(err)
-		}
+		cache := image.OpenCache(dirs)
 		s, layer := newSink(t), layerOf("a", size)
 		rec := cachedImage(t, cache, platform.X86_64, layer)
 		file := filepath.Join(dirs.Layers(), "sha256_"+digest.FromBytes(layer).Encoded())
@@ -388,7 +385,7 @@ func TestPushDamagedLayer(t *testing.T) {
 		if err := os.WriteFile(file, damaged, 0o600); err != nil {
 			t.Fatal(err)
 		}
-		_, err = Push(context.Background(), s.request(t, cache, rec))
+		_, err := Push(context.Background(), s.request(t, cache, rec))
 		var bad *image.DigestError
 		if remote := new(Error); !errors.As(err, &bad) || errors.As(err, &remote) {
 			t.Errorf("error %v", err)

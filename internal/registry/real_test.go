@@ -99,10 +99,7 @@ func request(t *testing.T, typed string, arch platform.Arch, dirs host.Dirs) reg
 	if err != nil {
 		t.Fatal(err)
 	}
-	cache, err := image.OpenCache(dirs)
-	if err != nil {
-		t.Fatal(err)
-	}
+	cache := image.OpenCache(dirs)
 	return registry.Request{Ref: ref, Typed: typed, Arch: arch, Cache: cache, Report: report.Discard, Auth: registry.Auth{ConfigDir: t.TempDir()}}
 }
 
