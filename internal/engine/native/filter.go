@@ -42,6 +42,12 @@ var (
 	callBind    = seccomp.Numbers{49, 361, 282, 200, 200}
 
 	callSocketcall = seccomp.Numbers{0, 102, 0, 0, 0}
+
+	// Keyrings belong to users, whatever their namespaces: the guest's root is the caller to
+	// them, and could read his keys.
+	callAddKey     = seccomp.Numbers{248, 286, 309, 217, 217}
+	callRequestKey = seccomp.Numbers{249, 287, 310, 218, 218}
+	callKeyctl     = seccomp.Numbers{250, 288, 311, 219, 219}
 )
 
 // ioctls by which a program types into the terminal of whoever started it.
@@ -66,6 +72,9 @@ func (e emulation) filter() []unix.SockFilter {
 	rules := []seccomp.Rule{
 		{Call: callIoctl, Action: seccomp.Errno(unix.EPERM), Where: argument(1, ^uint32(0), ioctlTIOCSTI)},
 		{Call: callIoctl, Action: seccomp.Errno(unix.EPERM), Where: argument(1, ^uint32(0), ioctlTIOCLINUX)},
+		{Call: callAddKey, Action: seccomp.Errno(unix.ENOSYS)},
+		{Call: callRequestKey, Action: seccomp.Errno(unix.ENOSYS)},
+		{Call: callKeyctl, Action: seccomp.Errno(unix.ENOSYS)},
 	}
 	if e.uname {
 		rules = append(rules, seccomp.Rule{Call: callUname, Action: seccomp.Notify})

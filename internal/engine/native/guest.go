@@ -28,7 +28,14 @@ type guestProcess struct {
 	stdio   [3]int // descriptors; -1 to keep the inherited one
 	channel int    // where the listener of the filter goes
 	umask   *call  // nil, or the call that returned the caller's umask
+	joins   bool   // it comes to guests that run already, see [target.planJoin]
 }
+
+// other reports whether the guest's user is not root.
+func (g guestProcess) other() bool { return g.spec.User.UID != 0 || g.spec.User.GID != 0 }
+
+// nests reports whether the guest's user is one that only a user namespace inside can have.
+func (g guestProcess) nests() bool { return g.single && g.other() }
 
 // plan makes it the user of the spec, cuts its powers and executes the program. The
 // order matters: dropping capabilities from the bounding set and installing a filter
@@ -51,13 +58,13 @@ func (g guestProcess) plan() plan {
 		p.attempt(0, unix.SYS_PERSONALITY, perLinux32) // uname -m speaks of a 32-bit machine
 	}
 	user := g.spec.User
-	other := user.UID != 0 || user.GID != 0
-	p.step("become user %d, group %d", user.UID, user.GID)
 	if !g.single {
+		p.step("leave all groups")
 		leaveGroups(&p)
-	} else if other {
-		becomeOther(&p, user.UID, user.GID)
+	} else if g.nests() && !g.joins {
+		becomeOther(&p, ownProc(&p), user.UID, user.GID)
 	}
+	hideMemory(&p)
 	p.step("restrict capabilities")
 	for c := range maxCapability + 1 {
 		if keptCapabilities&(1<<c) == 0 {
@@ -70,7 +77,7 @@ func (g guestProcess) plan() plan {
 	case g.spec.AllIDs:
 		g.givePipes(&p)
 		becomeReal(&p, user, 0)
-	case other && !g.single:
+	case g.other() && !g.single:
 		becomeReal(&p, user, ownersPower)
 	}
 	p.step("enter the work directory %s", g.spec.WorkDir)

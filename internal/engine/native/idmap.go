@@ -89,13 +89,26 @@ func (m *idMaps) write(pid int) error {
 	return nil
 }
 
-// becomeOther adds to a guest's plan what makes it the user uid of group gid where root
-// is alone: a user namespace inside, in which root is called by other numbers.
-func becomeOther(p *plan, uid, gid int) {
+// becomeOther makes a process the user uid of group gid where root is alone: in a user namespace
+// inside, in which root is called by other numbers. self is the process's directory in /proc, open.
+//
+// The guest's root rules over that namespace: where he runs already, this is for a process
+// that he does not see, and its children need [hideMemory].
+func becomeOther(p *plan, self *call, uid, gid int) {
+	p.step("become user %d, group %d", uid, gid)
 	p.do(unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
 	for _, f := range []struct{ name, text string }{
 		{"uid_map", strconv.Itoa(uid) + " 0 1\n"}, {"setgroups", "deny"}, {"gid_map", strconv.Itoa(gid) + " 0 1\n"},
 	} {
-		p.write(p.do(unix.SYS_OPENAT, atCWD, "/proc/self/"+f.name, unix.O_WRONLY|unix.O_CLOEXEC, 0), f.text)
+		p.write(p.do(unix.SYS_OPENAT, self, f.name, unix.O_WRONLY|unix.O_CLOEXEC, 0), f.text)
 	}
 }
+
+// ownProc opens the directory of a process in /proc for itself.
+func ownProc(p *plan) *call {
+	return p.do(unix.SYS_OPENAT, atCWD, "/proc/self", unix.O_PATH|unix.O_DIRECTORY|unix.O_CLOEXEC, 0)
+}
+
+// hideMemory keeps guests away from the memory and the files of a process until it executes a
+// program, whatever they may do in its user namespace.
+func hideMemory(p *plan) { p.do(unix.SYS_PRCTL, unix.PR_SET_DUMPABLE, 0) }

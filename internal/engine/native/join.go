@@ -105,11 +105,17 @@ func openTarget(supervisor int) (*target, error) {
 	return t, nil
 }
 
-// planJoin has the supervisor enter the namespaces of the target.
-func (t *target) planJoin(s *plan) {
+// planJoin has the supervisor enter the namespaces of the target. It stays outside the pid
+// namespace, out of sight of the guests there, and so does here what its child could not do unseen.
+func (t *target) planJoin(s *plan, g guestProcess) {
 	s.step("join the session")
+	self := ownProc(s)
 	s.do(unix.SYS_SETNS, t.pidfd, t.namespaces)
 	if !t.orphans {
 		s.do(unix.SYS_PRCTL, unix.PR_SET_CHILD_SUBREAPER, 1, 0, 0, 0)
 	}
+	if g.nests() {
+		becomeOther(s, self, g.spec.User.UID, g.spec.User.GID)
+	}
+	hideMemory(s)
 }

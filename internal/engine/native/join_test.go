@@ -5,8 +5,13 @@ import (
 	"errors"
 	"os"
 	"os/exec"
+	"path/filepath"
+	"runtime"
 	"strings"
 	"testing"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/engine"
 	"proot-distro/internal/guest"
@@ -82,6 +87,53 @@ func TestJoinFindsPrograms(t *testing.T) {
 		}
 	}
 }
+
+// TestJoinUnseen has a guest look at a process that comes to it, while that is still this program's
+// copy with its memory and files.
+func TestJoinUnseen(t *testing.T) {
+	for name, user := range map[string]engine.User{"root": {}, "other": {UID: 1000, GID: 100}} {
+		t.Run(name, func(t *testing.T) {
+			pid, root := running(t, func(s *engine.Spec) {
+				s.Argv = []string{"/bin/sh", "-c", `echo ready
+				while :; do for p in /proc/[0-9]*; do
+					case $(readlink $p/exe) in ""|/bin/*) ;; *) ls -l $p/exe $p/fd/ >/seen;; esac
+				done; done`}
+			})
+			s := newSpec(root, "/bin/true")
+			s.User = user
+			p, err := Join(pid, s)
+			must(t, err)
+			f, err := p.(*Process).family([3]int{-1, -1, -1}, -1, nil)
+			must(t, err)
+			slow(&f.setup)
+			slow(&f.guest)
+			runtime.LockOSThread()
+			defer runtime.UnlockOSThread()
+			supervisor, err := f.start()
+			must(t, err)
+			if status, err := wait(supervisor); err != nil || status.ExitStatus() != 0 {
+				t.Errorf("status %d, %v", status.ExitStatus(), err)
+			}
+			if seen, err := os.ReadFile(filepath.Join(root, "seen")); !errors.Is(err, os.ErrNotExist) {
+				t.Errorf("a guest sees what it should not, %v:\n%s", err, seen)
+			}
+		})
+	}
+}
+
+// slow has a plan pause before each of its calls.
+func slow(p *plan) {
+	var calls []*call
+	for _, c := range p.calls {
+		pause := &call{nr: unix.SYS_NANOSLEEP, step: c.step, tolerated: true}
+		pause.args[0] = uintptr(unsafe.Pointer(&longEnough))
+		calls = append(calls, pause, c)
+		c.skip *= 2
+	}
+	p.calls = calls
+}
+
+var longEnough = unix.Timespec{Nsec: 5e6}
 
 // TestJoinedEndWithSession kills a session beneath the command that joined it.
 func TestJoinedEndWithSession(t *testing.T) {

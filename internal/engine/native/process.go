@@ -179,8 +179,9 @@ func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error)
 	}
 	if p.target != nil {
 		f.flags, f.maps = 0, nil
-		p.target.planJoin(&f.setup)
-		p.planGuest(f, stdio, channel, keep, nil)
+		g := p.guestProcess(stdio, channel)
+		p.target.planJoin(&f.setup, g)
+		f.plan(g, keep)
 		return f, nil
 	}
 	if p.features.pidNamespace {
@@ -194,18 +195,22 @@ func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error)
 	if err := p.planSetup(&f.setup, max(stdio[0], 0)); err != nil {
 		return nil, err
 	}
-	p.planGuest(f, stdio, channel, keep, umask)
+	g := p.guestProcess(stdio, channel)
+	g.umask = umask
+	f.plan(g, keep)
 	return f, nil
 }
 
-// planGuest plans what follows the setup: the guest's process, and the closing of
-// all files but keep in the supervisor. umask is the call that returned the caller's, or
-// nil.
-func (p *Process) planGuest(f *family, stdio [3]int, channel int, keep []int, umask *call) {
-	f.guest = guestProcess{
-		spec: p.spec, single: p.maps.single, stdio: stdio, channel: channel, umask: umask,
-		emulation: p.emulation(),
-	}.plan()
+func (p *Process) guestProcess(stdio [3]int, channel int) guestProcess {
+	return guestProcess{
+		spec: p.spec, single: p.maps.single, stdio: stdio, channel: channel, joins: p.target != nil, emulation: p.emulation(),
+	}
+}
+
+// plan adds what follows the setup: the guest's process, and the closing of all files but
+// keep in the supervisor.
+func (f *family) plan(g guestProcess, keep []int) {
+	f.guest = g.plan()
 	f.rest.step("close files")
 	slices.Sort(keep)
 	first := 3

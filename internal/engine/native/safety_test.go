@@ -42,6 +42,12 @@ func serveGuest() {
 	_, err = os.Readlink("/proc/1/fd/1")
 	say("fd", errors.Unwrap(err))
 	say("setresuid", syscall.Setresuid(12, 12, 12))
+	_, err = unix.KeyctlGetKeyringID(unix.KEY_SPEC_USER_KEYRING, false)
+	say("keyctl", err)
+	_, err = unix.AddKey("user", "name", []byte("x"), unix.KEY_SPEC_PROCESS_KEYRING)
+	say("add_key", err)
+	_, err = unix.RequestKey("user", "name", "", unix.KEY_SPEC_PROCESS_KEYRING)
+	say("request_key", err)
 }
 
 // guestSpec runs serveGuest, with the libraries that this test program may need.
@@ -75,6 +81,9 @@ trace: operation not permitted
 exe: permission denied
 fd: permission denied
 setresuid: %v
+keyctl: function not implemented
+add_key: function not implemented
+request_key: function not implemented
 `
 	wantOutput(t, guestSpec(t), fmt.Sprintf(common, nil, nil, nil, nil))
 	s := guestSpec(t)
