@@ -14,7 +14,6 @@ import (
 	"proot-distro/internal/engine/native"
 	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/image"
-	"proot-distro/internal/install"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/registry"
 	"proot-distro/internal/ui"
@@ -80,6 +79,7 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
 	f.StringArrayVarP(&o.outputs, "output", "o", nil, "write the image to `FILE` too: .oci.tar, .tar.gz, .tar.xz or .tar.zst (repeatable)")
 	f.StringVar(&o.installAs, "install-as", "", "install the image as container `NAME` afterwards")
+	a.usernsFlag(cmd, "give the files of that container owners, with full: `IDS` is single or full (default single)")
 	f.BoolVar(&o.noCache, "no-cache", false, "run every step, whatever the cache has")
 	f.BoolVar(&o.pull, "pull", false, "ask the registries for newer base images")
 	f.StringArrayVar(&o.labels, "label", nil, "add the label `K=V` to the image (repeatable)")
@@ -100,8 +100,18 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 }
 
 func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
+	if err := a.checkDelivery(cmd, o); err != nil {
+		return err
+	}
+	tags, err := buildTags(o.tags, dir)
+	if err != nil {
+		return err
+	}
 	mayMount, done, err := a.inMountNamespace()
 	if done {
+		if err == nil && !o.check && a.lacksAllIDs() {
+			err = a.installWithOwners(o, tags[0])
+		}
 		return err
 	}
 	if o.live, err = a.setProgress(cmd, o.progress); err != nil {
@@ -118,10 +128,6 @@ func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
 	b.MayMount = mayMount
 	if o.check {
 		return a.checkDockerfile(cmd.Context(), b, req)
-	}
-	tags, err := buildTags(o.tags, dir)
-	if err != nil {
-		return err
 	}
 	release, err := a.lockImages(tags, req.Platforms)
 	if err != nil {
@@ -223,27 +229,13 @@ func (a *App) deliver(ctx context.Context, o buildOptions, tags []build.Tag, res
 	if err := a.writeBuildFiles(o, tags, results); err != nil {
 		return err
 	}
-	if o.installAs == "" {
+	switch _, inside := native.Unshared(); {
+	case o.installAs == "" || inside && a.lacksAllIDs(): // the process outside does it
 		return nil
+	case a.lacksAllIDs():
+		return a.installWithOwners(o, tags[0])
 	}
 	return a.installBuilt(ctx, o, tags[0], results)
-}
-
-func (a *App) installBuilt(ctx context.Context, o buildOptions, tag build.Tag, results []build.Result) error {
-	arch := results[0].Arch
-	for _, r := range results {
-		if r.Arch == a.host.Arch {
-			arch = r.Arch
-		}
-	}
-	result, err := a.install(ctx, install.Request{
-		Name: o.installAs, Arch: arch, Insecure: o.allowInsecure,
-		Source: install.Source{Typed: tag.Typed, Kind: install.FromRegistry, Ref: tag.Ref},
-	})
-	if err != nil {
-		return err
-	}
-	return a.reportInstalled(result)
 }
 
 // setProgress turns --progress into a level, and says whether steps are drawn.
