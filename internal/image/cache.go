@@ -98,6 +98,19 @@ func (c *Cache) Lookup(ref oci.Ref, arch platform.Arch) (*oci.Record, error) {
 	return rec, nil
 }
 
+// records are those of all architectures that ref is cached for, in the order of [platform.All].
+func (c *Cache) records(ref oci.Ref) (records []*oci.Record, err error) {
+	for _, arch := range platform.All() {
+		rec, err := c.Lookup(ref, arch)
+		if err == nil {
+			records = append(records, rec)
+		} else if !errors.Is(err, fs.ErrNotExist) {
+			return nil, err
+		}
+	}
+	return records, nil
+}
+
 func (c *Cache) read(tree *rootfs.FS, name string) (*oci.Record, error) {
 	data, err := tree.ReadFile(name, oci.MaxRecordSize)
 	if errors.Is(err, rootfs.ErrUnsafe) || errors.Is(err, rootfs.ErrTooLarge) {

@@ -12,7 +12,6 @@ import (
 	v1 "github.com/opencontainers/image-spec/specs-go/v1"
 
 	"proot-distro/internal/oci"
-	"proot-distro/internal/platform"
 	"proot-distro/internal/rootfs"
 )
 
@@ -144,14 +143,13 @@ func (c *Cache) index(ref oci.Ref, data []byte) (*Index, error) {
 	if doc.Index == nil || len(doc.Index.Manifests) == 0 {
 		return nil, fmt.Errorf("it lists no images: %w", fs.ErrNotExist)
 	}
+	named, err := c.records(ref)
+	if err != nil {
+		return nil, err
+	}
 	records := map[digest.Digest]*oci.Record{}
-	for _, arch := range platform.All() {
-		rec, err := c.Lookup(ref, arch)
-		if err == nil {
-			records[digest.FromBytes(rec.Manifest)] = rec
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
+	for _, rec := range named {
+		records[digest.FromBytes(rec.Manifest)] = rec
 	}
 	x := &Index{Data: data}
 	listed := 0

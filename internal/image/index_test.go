@@ -259,7 +259,7 @@ func TestTag(t *testing.T) {
 		t.Errorf("tag of one architecture: %v, %v", archs, err)
 	}
 	noIndex(t, c, dst, "a name that was given anew")
-	if archs, err := c.Architectures(dst); err != nil || len(archs) != 1 {
-		t.Errorf("architectures %v, %v", archs, err)
+	if records, err := c.records(dst); err != nil || len(records) != 1 {
+		t.Errorf("architectures %v, %v", records, err)
 	}
 }

@@ -4,34 +4,25 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 
 	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
 )
 
-// Architectures are those that ref is cached for.
-func (c *Cache) Architectures(ref oci.Ref) (archs []platform.Arch, err error) {
-	for _, arch := range platform.All() {
-		_, err := c.Lookup(ref, arch)
-		if err == nil {
-			archs = append(archs, arch)
-		} else if !errors.Is(err, fs.ErrNotExist) {
-			return nil, err
-		}
-	}
-	return archs, nil
-}
-
 // Tag gives the image src the name dst too, for all its architectures and with its index. What
 // else had that name loses it. typed is dst as the user wrote it. The error is fs.ErrNotExist when
 // the cache has no such image.
-func (c *Cache) Tag(src, dst oci.Ref, typed string) ([]platform.Arch, error) {
-	archs, err := c.Architectures(src)
+func (c *Cache) Tag(src, dst oci.Ref, typed string) (archs []platform.Arch, err error) {
+	records, err := c.records(src)
 	if err != nil {
 		return nil, err
 	}
-	if len(archs) == 0 {
+	if len(records) == 0 {
 		return nil, fmt.Errorf("image %s: %w", src, fs.ErrNotExist)
+	}
+	for _, rec := range records {
+		archs = append(archs, rec.Arch)
 	}
 	index, err := c.LookupIndex(src)
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
@@ -40,17 +31,16 @@ func (c *Cache) Tag(src, dst oci.Ref, typed string) ([]platform.Arch, error) {
 	if src.Canonical() == dst.Canonical() {
 		return archs, nil
 	}
-	for _, arch := range platform.All() {
-		rec, err := c.Lookup(src, arch)
-		switch {
-		case err == nil:
-			err = c.Store(dst, tagged(rec, src, dst, typed))
-		case errors.Is(err, fs.ErrNotExist):
-			if err = c.Remove(dst, arch); errors.Is(err, fs.ErrNotExist) {
-				err = nil
-			}
+	for _, rec := range records {
+		if err := c.Store(dst, tagged(rec, src, dst, typed)); err != nil {
+			return nil, err
 		}
-		if err != nil {
+	}
+	for _, arch := range platform.All() {
+		if slices.Contains(archs, arch) {
+			continue
+		}
+		if err := c.Remove(dst, arch); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			return nil, err
 		}
 	}
