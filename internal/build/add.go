@@ -69,17 +69,11 @@ func (s *stage) unpackArchive(ctx context.Context, b *layout.Batch) (*layout.Bat
 		return nil, f.Failed(err)
 	}
 	defer r.Close()
-	plain, err := compression.NewReader(r)
-	if err != nil {
-		return nil, f.Failed(err)
-	}
-	defer plain.Close()
 	var who layout.Owners
-	learnt, wait := who.Tap(plain)
-	_, err = layer.Apply(ctx, root, learnt, layer.Options{
-		OnSkip: func(name, reason string) { s.Report.Detailf("%s: left out %s: %s", f.Name, name, reason) },
+	_, err = layer.Unpack(ctx, root, r, layer.Options{
+		OnEntry: who.Learn,
+		OnSkip:  func(name, reason string) { s.Report.Detailf("%s: left out %s: %s", f.Name, name, reason) },
 	})
-	wait()
 	if err != nil {
 		return nil, fmt.Errorf("unpack %s: %w", f.Name, err)
 	}

@@ -68,8 +68,8 @@ func (s *stage) get(ctx context.Context, url string, d *downloaded, sum hash.Has
 	}
 	meter := s.Report.Begin(report.Task{Label: "Fetching " + urlBase(url), Total: max(resp.ContentLength, 0)})
 	defer meter.Done()
-	body := metered{resp.Body, meter}
-	d.size, err = writeStream(d.root, d.name, io.TeeReader(body, sum), maxDownload)
+	body := io.TeeReader(report.Reader(resp.Body, meter), sum)
+	d.size, err = writeStream(d.root, d.name, body, maxDownload)
 	return err
 }
 

@@ -10,7 +10,6 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/build/layout"
-	"proot-distro/internal/compression"
 	"proot-distro/internal/image"
 	"proot-distro/internal/layer"
 	"proot-distro/internal/report"
@@ -122,19 +121,7 @@ func (t *tree) applyBlob(ctx context.Context, root *rootfs.FS, blob image.Blob, 
 	defer stream.Close()
 	meter := t.session.Report.Begin(report.Task{Label: label, Total: blob.Descriptor().Size})
 	defer meter.Done()
-	plain, err := compression.NewReader(metered{stream, meter})
-	if err != nil {
-		return stats, err
-	}
-	defer plain.Close()
-	learnt, wait := t.owners.Tap(plain)
-	stats, err = layer.Apply(ctx, root, learnt, layer.Options{Whiteouts: true})
-	wait()
-	if err != nil && ctx.Err() == nil {
-		if verdict := plain.Drain(); verdict != nil { // a wrong digest explains the rest
-			return stats, verdict
-		}
-	}
+	stats, err = layer.Unpack(ctx, root, report.Reader(stream, meter), layer.Options{Whiteouts: true, OnEntry: t.owners.Learn})
 	if err == nil && t.session.AllIDs {
 		t.chown(root)
 	}
@@ -156,16 +143,4 @@ func (t *tree) chown(root *rootfs.FS) {
 		}
 		dir.Close()
 	}
-}
-
-// metered counts what passes through it.
-type metered struct {
-	r     interface{ Read([]byte) (int, error) }
-	meter report.Meter
-}
-
-func (m metered) Read(p []byte) (int, error) {
-	n, err := m.r.Read(p)
-	m.meter.Add(int64(n))
-	return n, err
 }

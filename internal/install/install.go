@@ -11,7 +11,6 @@ import (
 	"errors"
 	"fmt"
 	"io"
-	"io/fs"
 	"os"
 
 	"proot-distro/internal/compression"
@@ -210,27 +209,10 @@ func (in *Installer) unpackTarball(ctx context.Context, tree *rootfs.FS, path st
 }
 
 func (in *Installer) applyStream(ctx context.Context, tree *rootfs.FS, src io.Reader, o layer.Options) error {
-	plain, err := compression.NewReader(src)
-	if err != nil {
-		return err
-	}
-	defer plain.Close()
 	o.Owners = in.AllIDs
 	o.OnSkip = func(name, reason string) { in.Report.Detailf("skipped %s: %s", name, reason) }
-	_, err = layer.Apply(ctx, tree, plain, o)
-	if isStreamError(err) {
-		// A wrong digest, which shows at the end, explains bytes that make no sense.
-		if verdict := plain.Drain(); verdict != nil {
-			return verdict
-		}
-	}
+	_, err := layer.Unpack(ctx, tree, src, o)
 	return err
-}
-
-// isStreamError tells errors of the bytes read from those of the tree written.
-func isStreamError(err error) bool {
-	var onDisk *fs.PathError
-	return err != nil && !errors.As(err, &onDisk) && !errors.Is(err, context.Canceled)
 }
 
 func firstNames(path string) ([]string, error) {

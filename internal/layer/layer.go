@@ -55,6 +55,7 @@ type Options struct {
 	Whiteouts bool                      // it is an OCI layer: .wh. names delete
 	Strip     int                       // leading components dropped from names, for plain tarballs
 	Owners    bool                      // files get the owners that the archive names, and capabilities; takes root
+	OnEntry   func(*tar.Header)         // each entry before it is applied, when not nil
 	OnSkip    func(name, reason string) // each skipped entry, when not nil
 }
 
@@ -129,6 +130,9 @@ func entryError(name string, err error) error {
 func (a *applier) part(p part) error {
 	if p.first {
 		a.file = nil
+		if a.o.OnEntry != nil {
+			a.o.OnEntry(p.hdr)
+		}
 		if err := a.entry(p.hdr); err != nil {
 			return err
 		}

@@ -4,7 +4,6 @@ import (
 	"archive/tar"
 	"encoding/json"
 	"fmt"
-	"io"
 	"iter"
 	"path"
 	"strings"
@@ -103,9 +102,9 @@ func (o *Owners) UnmarshalJSON(data []byte) error {
 	return nil
 }
 
-// learn takes from a layer's entry what it does to the table. Directories and files that
+// Learn takes from a layer's entry what it does to the table. Directories and files that
 // came through a link in a parent are missed: layers name them by their real paths.
-func (o *Owners) learn(h *tar.Header) {
+func (o *Owners) Learn(h *tar.Header) {
 	name := path.Clean("/" + h.Name)
 	dir, base := path.Split(name)
 	switch hidden, isWhiteout := strings.CutPrefix(base, ".wh."); {
@@ -129,28 +128,5 @@ func (o *Owners) learn(h *tar.Header) {
 func (o *Owners) forget(dir, name string) {
 	if at := o.find(dir); at != nil {
 		delete(at.below, name)
-	}
-}
-
-// Tap gives a reader of the same tar stream, a layer's, which is learnt on the way. Call wait after
-// the stream has been read to its end or dropped.
-func (o *Owners) Tap(stream io.Reader) (r io.Reader, wait func()) {
-	pr, pw := io.Pipe()
-	done := make(chan struct{})
-	go func() {
-		defer close(done)
-		entries := tar.NewReader(pr)
-		for {
-			h, err := entries.Next()
-			if err != nil {
-				break // whoever applies the stream reports it
-			}
-			o.learn(h)
-		}
-		_, _ = io.Copy(io.Discard, pr)
-	}()
-	return io.TeeReader(stream, pw), func() {
-		pw.Close()
-		<-done
 	}
 }

@@ -2,21 +2,16 @@ package layout
 
 import (
 	"archive/tar"
-	"bytes"
 	"encoding/json"
 	"fmt"
-	"io"
 	"maps"
 	"strings"
 	"testing"
 	"time"
 )
 
-// stream is a layer of these entries: "name uid", directories with a slash, links as "name>target".
-func stream(t *testing.T, entries ...string) io.Reader {
-	t.Helper()
-	var b bytes.Buffer
-	w := tar.NewWriter(&b)
+// learn shows a layer of these entries: "name uid", directories with a slash, links as "name>target".
+func learn(o *Owners, entries ...string) {
 	for _, e := range entries {
 		var uid int
 		name, id, _ := strings.Cut(e, " ")
@@ -28,23 +23,8 @@ func stream(t *testing.T, entries ...string) io.Reader {
 		if link, target, ok := strings.Cut(name, ">"); ok {
 			h.Typeflag, h.Name, h.Linkname = tar.TypeLink, link, target
 		}
-		if err := w.WriteHeader(h); err != nil {
-			t.Fatal(err)
-		}
+		o.Learn(h)
 	}
-	if err := w.Close(); err != nil {
-		t.Fatal(err)
-	}
-	return &b
-}
-
-func learn(t *testing.T, o *Owners, entries ...string) {
-	t.Helper()
-	r, wait := o.Tap(stream(t, entries...))
-	if _, err := io.Copy(io.Discard, r); err != nil {
-		t.Fatal(err)
-	}
-	wait()
 }
 
 func TestOwnersOfLayers(t *testing.T) {
@@ -76,8 +56,8 @@ func TestOwnersOfLayers(t *testing.T) {
 	} {
 		t.Run(c.name, func(t *testing.T) {
 			var o Owners
-			learn(t, &o, base...)
-			learn(t, &o, c.layer...)
+			learn(&o, base...)
+			learn(&o, c.layer...)
 			got := map[string]int{}
 			for name, who := range o.All() {
 				got[name] = who.UID
@@ -116,7 +96,7 @@ func TestOwnersOfManyEntries(t *testing.T) {
 		entries = append(entries, fmt.Sprintf("home/%d/%d 1000", i%100, i))
 	}
 	start := time.Now()
-	learn(t, &Owners{}, entries...)
+	learn(&Owners{}, entries...)
 	if took := time.Since(start); took > 5*time.Second {
 		t.Errorf("50,000 entries took %v", took)
 	}
