@@ -13,29 +13,24 @@ import (
 	"strings"
 	"sync"
 
-	"github.com/docker/cli/cli/config"
 	"github.com/google/go-containerregistry/pkg/authn"
 	"github.com/google/go-containerregistry/pkg/name"
 
-	"proot-distro/internal/oci"
 	"proot-distro/internal/report"
 )
 
 // Auth says where credentials come from. They are looked up only when a registry asks.
 type Auth struct {
-	// UserPass is "user:password", the value of PD_DOCKER_AUTH; when set nothing else counts.
+	// UserPass is "user:password", the value of PD_DOCKER_AUTH; when set nothing else counts. Else they come from
+	// the usual places: $DOCKER_CONFIG, ~/.docker, Podman's auth.json, and the credential helpers named there.
 	UserPass string
-	// ConfigDir holds a Docker config.json, which may name credential helpers. Empty means
-	// the usual places: $DOCKER_CONFIG, ~/.docker, Podman's auth.json.
-	ConfigDir string
 }
 
-// ErrNoColon is returned for an Auth.UserPass that cannot be split.
-var ErrNoColon = errors.New("PD_DOCKER_AUTH must have the form user:password, but it has no colon")
+var errNoColon = errors.New("PD_DOCKER_AUTH must have the form user:password, but it has no colon")
 
 func (a Auth) check() error {
 	if a.UserPass != "" && !strings.Contains(a.UserPass, ":") {
-		return ErrNoColon
+		return errNoColon
 	}
 	return nil
 }
@@ -44,9 +39,6 @@ func (a Auth) check() error {
 func (a Auth) lookup(ctx context.Context, registry string) (*authn.AuthConfig, error) {
 	if user, pass, ok := strings.Cut(a.UserPass, ":"); ok {
 		return &authn.AuthConfig{Username: user, Password: pass}, nil
-	}
-	if a.ConfigDir != "" {
-		return a.lookupDir(registry)
 	}
 	target, err := name.NewRegistry(registry)
 	if err != nil {
@@ -57,21 +49,6 @@ func (a Auth) lookup(ctx context.Context, registry string) (*authn.AuthConfig, e
 		return nil, err
 	}
 	return authn.Authorization(ctx, found)
-}
-
-func (a Auth) lookupDir(registry string) (*authn.AuthConfig, error) {
-	file, err := config.Load(a.ConfigDir)
-	if err != nil {
-		return nil, err
-	}
-	if registry == oci.DockerHub {
-		registry = authn.DefaultAuthKey
-	}
-	c, err := file.GetAuthConfig(registry)
-	if err != nil || c.Username == "" && c.IdentityToken == "" && c.RegistryToken == "" {
-		return nil, err
-	}
-	return &authn.AuthConfig{Username: c.Username, Password: c.Password, IdentityToken: c.IdentityToken, RegistryToken: c.RegistryToken}, nil
 }
 
 // authorizer adds Authorization to requests for one registry, and to no other host: a
@@ -135,8 +112,7 @@ func (a *authorizer) RoundTrip(req *http.Request) (*http.Response, error) {
 		if next == "" || next == header {
 			return resp, nil
 		}
-		_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10)) // so that the connection is used again
-		resp.Body.Close()
+		drain(resp)
 		header, fresh = next, isNew
 	}
 }

@@ -289,7 +289,8 @@ func TestDockerConfigAndHelper(t *testing.T) {
 		`{"auths":{"other.example":{"auth":"cGxhaW46c2VjcmV0"}}}`: false,
 	} {
 		req := f.request(t, newCache(t))
-		write(req.Auth.ConfigDir, "config.json", config, 0o600)
+		t.Setenv("DOCKER_CONFIG", t.TempDir())
+		write(os.Getenv("DOCKER_CONFIG"), "config.json", config, 0o600)
 		seen := &notes{}
 		req.Report = seen
 		if works {
@@ -307,7 +308,6 @@ func TestDockerConfigAndHelper(t *testing.T) {
 	t.Setenv("DOCKER_CONFIG", home)
 	write(home, "config.json", `{"auths":{"`+host+`":{"auth":"cGxhaW46c2VjcmV0"}}}`, 0o600)
 	req := f.request(t, newCache(t))
-	req.Auth.ConfigDir = ""
 	mustPull(t, req, a)
 }
 
@@ -323,7 +323,8 @@ func TestIdentityToken(t *testing.T) {
 	}
 	req := f.request(t, newCache(t))
 	config := `{"auths":{"` + strings.TrimPrefix(f.URL, "http://") + `":{"identitytoken":"it"}}}`
-	if err := os.WriteFile(filepath.Join(req.Auth.ConfigDir, "config.json"), []byte(config), 0o600); err != nil {
+	t.Setenv("DOCKER_CONFIG", t.TempDir())
+	if err := os.WriteFile(filepath.Join(os.Getenv("DOCKER_CONFIG"), "config.json"), []byte(config), 0o600); err != nil {
 		t.Fatal(err)
 	}
 	mustPull(t, req, a)

@@ -8,6 +8,7 @@ import (
 	"fmt"
 	"io"
 	"net/http"
+	"slices"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -104,8 +105,7 @@ func (c *client) probe(ctx context.Context) (scheme string, err error) {
 		}
 		resp, err := direct.Do(req)
 		if err == nil {
-			_, _ = io.Copy(io.Discard, io.LimitReader(resp.Body, 64<<10))
-			resp.Body.Close()
+			drain(resp)
 			return scheme, nil
 		}
 		if ctx.Err() != nil {
@@ -116,10 +116,9 @@ func (c *client) probe(ctx context.Context) (scheme string, err error) {
 	return "", first
 }
 
-// request sends one request for a path below the repository. An answer whose status
-// is not wanted is a *statusError.
-func (c *client) request(ctx context.Context, method, path string, header http.Header, wanted ...int) (*http.Response, error) {
-	req, err := http.NewRequestWithContext(ctx, method, c.address(path), nil)
+// request sends one request. An answer whose status is not wanted is a *statusError.
+func (c *client) request(ctx context.Context, method, address string, header http.Header, wanted ...int) (*http.Response, error) {
+	req, err := http.NewRequestWithContext(ctx, method, address, nil)
 	if err != nil {
 		return nil, faultf(Protocol, "bad address: %w", err)
 	}
@@ -132,6 +131,8 @@ func (c *client) request(ctx context.Context, method, path string, header http.H
 // address is the URL of a path below the repository.
 func (c *client) address(path string) string { return c.base + c.ref.Repository + "/" + path }
 
+func (c *client) blobAddress(d v1.Descriptor) string { return c.address("blobs/" + d.Digest.String()) }
+
 func (c *client) do(req *http.Request, wanted ...int) (*http.Response, error) {
 	ctx := req.Context()
 	resp, err := c.http.Do(req)
@@ -141,10 +142,8 @@ func (c *client) do(req *http.Request, wanted ...int) (*http.Response, error) {
 		}
 		return nil, err
 	}
-	for _, code := range wanted {
-		if resp.StatusCode == code {
-			return resp, nil
-		}
+	if slices.Contains(wanted, resp.StatusCode) {
+		return resp, nil
 	}
 	return nil, newStatusError(resp)
 }
@@ -172,9 +171,9 @@ func retryable(err error) (bool, time.Duration) {
 }
 
 // get fetches a small document, trying again where that may help.
-func (c *client) get(ctx context.Context, path string, header http.Header, limit int64) (data []byte, mediaType string, err error) {
+func (c *client) get(ctx context.Context, address string, header http.Header, limit int64) (data []byte, mediaType string, err error) {
 	err = c.repeat(ctx, func() (err error) {
-		data, mediaType, err = c.getOnce(ctx, path, header, limit)
+		data, mediaType, err = c.getOnce(ctx, address, header, limit)
 		return err
 	})
 	return data, mediaType, err
@@ -197,8 +196,8 @@ func (c *client) repeat(ctx context.Context, do func() error) error {
 	}
 }
 
-func (c *client) getOnce(ctx context.Context, path string, header http.Header, limit int64) ([]byte, string, error) {
-	resp, err := c.request(ctx, http.MethodGet, path, header, http.StatusOK)
+func (c *client) getOnce(ctx context.Context, address string, header http.Header, limit int64) ([]byte, string, error) {
+	resp, err := c.request(ctx, http.MethodGet, address, header, http.StatusOK)
 	if err != nil {
 		return nil, "", err
 	}
@@ -208,14 +207,14 @@ func (c *client) getOnce(ctx context.Context, path string, header http.Header, l
 		return nil, "", broken(err)
 	}
 	if int64(len(data)) > limit {
-		return nil, "", faultf(TooLarge, "%s is larger than %d bytes", path, limit)
+		return nil, "", faultf(TooLarge, "%s is larger than %d bytes", address, limit)
 	}
 	return data, resp.Header.Get("Content-Type"), nil
 }
 
 // manifest fetches a manifest or index by tag or digest; a digest is verified.
 func (c *client) manifest(ctx context.Context, reference string) (data []byte, mediaType string, err error) {
-	data, mediaType, err = c.get(ctx, "manifests/"+reference, http.Header{"Accept": oci.ManifestTypes()}, oci.MaxManifestSize)
+	data, mediaType, err = c.get(ctx, c.address("manifests/"+reference), http.Header{"Accept": oci.ManifestTypes()}, oci.MaxManifestSize)
 	if err != nil {
 		return nil, "", err
 	}
@@ -228,7 +227,7 @@ func (c *client) manifest(ctx context.Context, reference string) (data []byte, m
 // tags lists the repository's tags, as far as one answer holds them.
 func (c *client) tags(ctx context.Context) ([]string, error) {
 	const limit = 1 << 20
-	data, _, err := c.getOnce(ctx, "tags/list?n=1000", nil, limit)
+	data, _, err := c.getOnce(ctx, c.address("tags/list?n=1000"), nil, limit)
 	if err != nil {
 		return nil, err
 	}
@@ -243,7 +242,7 @@ func (c *client) tags(ctx context.Context) ([]string, error) {
 
 // config fetches an image config.
 func (c *client) config(ctx context.Context, d v1.Descriptor) ([]byte, error) {
-	data, _, err := c.get(ctx, "blobs/"+d.Digest.String(), nil, min(d.Size, oci.MaxConfigSize))
+	data, _, err := c.get(ctx, c.blobAddress(d), nil, min(d.Size, oci.MaxConfigSize))
 	if err != nil {
 		return nil, err
 	}
@@ -259,7 +258,7 @@ func verify(what string, data []byte, want digest.Digest) error {
 
 // has asks whether the repository still holds a blob.
 func (c *client) has(ctx context.Context, d v1.Descriptor) (bool, error) {
-	resp, err := c.request(ctx, http.MethodHead, "blobs/"+d.Digest.String(), nil, http.StatusOK)
+	resp, err := c.request(ctx, http.MethodHead, c.blobAddress(d), nil, http.StatusOK)
 	if err == nil {
 		return true, resp.Body.Close()
 	}
@@ -280,5 +279,5 @@ func (c *client) blob(ctx context.Context, d v1.Descriptor, offset int64) (*http
 		header.Set("Range", fmt.Sprintf("bytes=%d-", offset))
 		wanted = append(wanted, http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable)
 	}
-	return c.request(ctx, http.MethodGet, "blobs/"+d.Digest.String(), header, wanted...)
+	return c.request(ctx, http.MethodGet, c.blobAddress(d), header, wanted...)
 }

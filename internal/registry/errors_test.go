@@ -23,7 +23,7 @@ import (
 func elsewhere(t *testing.T, addr string) Request {
 	return Request{
 		Ref: mustRef(t, "registry.example/"+repo), Arch: platform.X86_64, Cache: newCache(t), Report: report.Discard,
-		Auth: Auth{ConfigDir: t.TempDir()}, pace: quick, Transport: dialing(addr, false),
+		pace: quick, Transport: dialing(addr, false),
 	}
 }
 

@@ -9,6 +9,7 @@ import (
 	"io"
 	"net/http"
 	"net/http/httptest"
+	"os"
 	"path/filepath"
 	"strings"
 	"sync"
@@ -165,10 +166,24 @@ func layerOf(seed string, n int) []byte {
 	return b.Bytes()[:n]
 }
 
+// TestMain keeps the accounts of whoever runs the tests out of them.
+func TestMain(m *testing.M) {
+	home, err := os.MkdirTemp("", "registry-test")
+	if err != nil {
+		panic(err)
+	}
+	for _, variable := range []string{"DOCKER_CONFIG", "XDG_RUNTIME_DIR"} {
+		os.Setenv(variable, home)
+	}
+	os.Unsetenv("REGISTRY_AUTH_FILE")
+	code := m.Run()
+	os.RemoveAll(home)
+	os.Exit(code)
+}
+
 func newCache(t *testing.T) *image.Cache {
 	t.Helper()
-	c := image.OpenCache(host.Dirs{Cache: filepath.Join(t.TempDir(), "cache")})
-	return c
+	return image.OpenCache(host.Dirs{Cache: filepath.Join(t.TempDir(), "cache")})
 }
 
 var quick = pace{stall: 5 * time.Second, tries: 3, pause: time.Millisecond}
@@ -176,7 +191,7 @@ var quick = pace{stall: 5 * time.Second, tries: 3, pause: time.Millisecond}
 func (f *fake) request(t *testing.T, cache *image.Cache) Request {
 	return Request{
 		Ref: f.ref(t), Typed: "as typed", Arch: platform.X86_64, Cache: cache, Report: report.Discard,
-		Auth: Auth{ConfigDir: t.TempDir()}, Version: "1.2", pace: quick,
+		Version: "1.2", pace: quick,
 	}
 }
 

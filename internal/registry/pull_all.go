@@ -140,7 +140,6 @@ func (p *puller) fetchOnly(ctx context.Context, manifest []byte, m *v1.Manifest)
 // fetchIndex fetches all that an index lists. It gives records of what can be installed.
 func (p *puller) fetchIndex(ctx context.Context, index *v1.Index) (records []*oci.Record, err error) {
 	var blobs []v1.Descriptor
-	manifests := map[digest.Digest][]byte{}
 	for _, d := range index.Manifests {
 		data, mediaType, err := p.client.manifest(ctx, d.Digest.String())
 		if err != nil {
@@ -153,16 +152,16 @@ func (p *puller) fetchIndex(ctx context.Context, index *v1.Index) (records []*oc
 		if err != nil {
 			return nil, &fault{Unsupported, err}
 		}
-		manifests[d.Digest] = data
+		if int64(len(data)) != d.Size {
+			return nil, faultf(Protocol, "manifest %s has %d bytes, but %d in its image index", d.Digest, len(data), d.Size)
+		}
+		if _, err := p.req.Cache.WriteBlob(data); err != nil {
+			return nil, err
+		}
 		blobs = append(append(blobs, config), layers...)
 	}
 	if err := p.fetch(ctx, blobs); err != nil {
 		return nil, err
-	}
-	for _, data := range manifests {
-		if _, err := p.req.Cache.WriteBlob(data); err != nil {
-			return nil, err
-		}
 	}
 	for _, arch := range platform.All() {
 		d, err := oci.Select(index, arch)
@@ -170,7 +169,7 @@ func (p *puller) fetchIndex(ctx context.Context, index *v1.Index) (records []*oc
 			continue // not for this one
 		}
 		p.req.Arch = arch
-		rec, err := p.selected(ctx, manifests[d.Digest])
+		rec, err := p.selected(ctx, d)
 		if err != nil {
 			p.req.Report.Warnf("%s for %s cannot be installed: %v", p.req.Ref, arch, err)
 			continue
@@ -181,7 +180,11 @@ func (p *puller) fetchIndex(ctx context.Context, index *v1.Index) (records []*oc
 }
 
 // selected makes the record of a manifest that an index lists.
-func (p *puller) selected(ctx context.Context, manifest []byte) (*oci.Record, error) {
+func (p *puller) selected(ctx context.Context, d v1.Descriptor) (*oci.Record, error) {
+	manifest, err := p.req.Cache.ReadBlob(d, oci.MaxManifestSize)
+	if err != nil {
+		return nil, err
+	}
 	doc, err := oci.ParseDocument(v1.MediaTypeImageManifest, manifest)
 	if err != nil {
 		return nil, err

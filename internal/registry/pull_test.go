@@ -359,7 +359,7 @@ func TestBadCredentialsValue(t *testing.T) {
 	req := newFake(t).request(t, newCache(t))
 	req.Auth.UserPass = "justatoken"
 	_, err := Pull(context.Background(), req)
-	if !errors.Is(err, ErrNoColon) || strings.Contains(err.Error(), "justatoken") {
+	if !errors.Is(err, errNoColon) || strings.Contains(err.Error(), "justatoken") {
 		t.Errorf("%v", err)
 	}
 }

@@ -189,7 +189,7 @@ func (p *pusher) blob(ctx context.Context, b pushBlob) error {
 // of credentials is left to the upload to find out.
 func (c *client) holds(ctx context.Context, d v1.Descriptor) (there bool, err error) {
 	err = c.repeat(ctx, func() error {
-		resp, err := c.request(ctx, http.MethodHead, "blobs/"+d.Digest.String(), nil, http.StatusOK)
+		resp, err := c.request(ctx, http.MethodHead, c.blobAddress(d), nil, http.StatusOK)
 		if err == nil {
 			there = true
 			return resp.Body.Close()

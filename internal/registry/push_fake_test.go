@@ -200,7 +200,7 @@ func cachedImage(t *testing.T, cache *image.Cache, arch platform.Arch, layers ..
 func (s *sink) request(t *testing.T, cache *image.Cache, records ...*oci.Record) PushRequest {
 	return PushRequest{
 		Ref: mustRef(t, strings.TrimPrefix(s.URL, "http://")+"/"+repo), Records: records, Cache: cache,
-		Auth: Auth{ConfigDir: t.TempDir()}, Version: "1.2", pace: quick,
+		Version: "1.2", pace: quick,
 	}
 }
 

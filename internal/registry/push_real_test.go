@@ -88,7 +88,7 @@ func tagged(t *testing.T, cache *image.Cache, src, dst string, arch platform.Arc
 	if _, err := cache.Tag(refs[0], refs[1], dst); err != nil {
 		t.Fatal(err)
 	}
-	req := registry.PushRequest{Ref: refs[1], Cache: cache, Auth: registry.Auth{ConfigDir: t.TempDir()}}
+	req := registry.PushRequest{Ref: refs[1], Cache: cache}
 	w := &wire{}
 	req.Transport = w
 	rec, err := cache.Lookup(refs[1], arch)

@@ -59,11 +59,7 @@ func (u *upload) resume(ctx context.Context) error {
 	if u.location == "" {
 		return nil
 	}
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.location, nil)
-	if err != nil {
-		return faultf(Protocol, "bad address: %w", err)
-	}
-	resp, err := u.client.do(req, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
+	resp, err := u.client.request(ctx, http.MethodGet, u.location, nil, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
 	if status := new(statusError); errors.As(err, &status) && status.code < 500 &&
 		status.code != http.StatusUnauthorized && status.code != http.StatusTooManyRequests {
 		u.lost()
@@ -155,10 +151,9 @@ func (u *upload) abandon(ctx context.Context) {
 	const patience = 2 * time.Second
 	ctx, cancel := context.WithTimeout(context.WithoutCancel(ctx), patience)
 	defer cancel()
-	if req, err := http.NewRequestWithContext(ctx, http.MethodDelete, u.location, nil); err == nil {
-		if resp, err := u.client.do(req, http.StatusNoContent, http.StatusOK, http.StatusAccepted); err == nil {
-			drain(resp)
-		}
+	resp, err := u.client.request(ctx, http.MethodDelete, u.location, nil, http.StatusNoContent, http.StatusOK, http.StatusAccepted)
+	if err == nil {
+		drain(resp)
 	}
 	u.location = ""
 }

@@ -362,7 +362,7 @@ func TestPushChecksFirst(t *testing.T) {
 		t.Errorf("error %v", err)
 	}
 	req.Auth.UserPass = "nocolon"
-	if _, err := Push(context.Background(), req); !errors.Is(err, ErrNoColon) {
+	if _, err := Push(context.Background(), req); !errors.Is(err, errNoColon) {
 		t.Errorf("error %v", err)
 	}
 	if log := s.log(); len(log) != 0 {

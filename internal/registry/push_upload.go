@@ -153,7 +153,7 @@ func (u *upload) begin(ctx context.Context) (done bool, err error) {
 	if u.location != "" {
 		return false, nil
 	}
-	resp, err := u.client.request(ctx, http.MethodPost, "blobs/uploads/", nil, http.StatusAccepted)
+	resp, err := u.client.request(ctx, http.MethodPost, u.client.address("blobs/uploads/"), nil, http.StatusAccepted)
 	if err != nil {
 		return false, err
 	}
@@ -186,7 +186,8 @@ func (u *upload) choosePace() {
 // session instead, which is good for the upload when nobody else is to be asked.
 func (u *upload) mount(ctx context.Context, from string) error {
 	query := url.Values{"mount": {u.blob.Descriptor().Digest.String()}, "from": {from}}
-	resp, err := u.client.request(ctx, http.MethodPost, "blobs/uploads/?"+query.Encode(), nil, http.StatusCreated, http.StatusAccepted)
+	address := u.client.address("blobs/uploads/?" + query.Encode())
+	resp, err := u.client.request(ctx, http.MethodPost, address, nil, http.StatusCreated, http.StatusAccepted)
 	if status := new(statusError); errors.As(err, &status) && status.code < 500 {
 		return nil // a plain POST will tell what is wrong
 	} else if err != nil {

@@ -100,7 +100,7 @@ func request(t *testing.T, typed string, arch platform.Arch, dirs host.Dirs) reg
 		t.Fatal(err)
 	}
 	cache := image.OpenCache(dirs)
-	return registry.Request{Ref: ref, Typed: typed, Arch: arch, Cache: cache, Report: report.Discard, Auth: registry.Auth{ConfigDir: t.TempDir()}}
+	return registry.Request{Ref: ref, Typed: typed, Arch: arch, Cache: cache, Report: report.Discard}
 }
 
 // pull reads all layers, which verifies them.

@@ -5,7 +5,6 @@ import (
 	"context"
 	"encoding/json"
 	"fmt"
-	"io"
 	"net/http"
 	"net/url"
 	"strconv"
@@ -18,10 +17,9 @@ import (
 // SearchRequest asks Docker Hub for repositories.
 type SearchRequest struct {
 	Query     string
-	Limit     int    // at most so many results; 25 when 0
-	BaseURL   string // https://hub.docker.com when empty
-	Version   string // of this program, for User-Agent
-	Transport http.RoundTripper
+	Limit     int               // at most so many results; 25 when 0
+	Version   string            // of this program, for User-Agent
+	Transport http.RoundTripper // replaces the network, in tests
 }
 
 // SearchResult is one repository on Docker Hub.
@@ -34,8 +32,9 @@ type SearchResult struct {
 }
 
 const (
-	searchPage  = 100 // the most that Docker Hub gives at once
-	searchBytes = 8 << 20
+	searchAddress = "https://hub.docker.com/v2/search/repositories/"
+	searchPage    = 100 // the most that Docker Hub gives at once
+	searchBytes   = 8 << 20
 )
 
 // Search asks Docker Hub, best matches first. Failures are *Error.
@@ -44,10 +43,6 @@ func Search(ctx context.Context, req SearchRequest) ([]SearchResult, error) {
 		return nil, fmt.Errorf("search needs a word to look for")
 	}
 	limit := cmp.Or(req.Limit, 25)
-	base, err := url.Parse(cmp.Or(req.BaseURL, "https://hub.docker.com"))
-	if err != nil {
-		return nil, fmt.Errorf("bad address of Docker Hub: %w", err)
-	}
 	inner := req.Transport
 	if inner == nil {
 		inner = newTransport(false)
@@ -59,7 +54,7 @@ func Search(ctx context.Context, req SearchRequest) ([]SearchResult, error) {
 		auth: &authorizer{report: report.Discard}, http: &http.Client{Transport: courteous, CheckRedirect: checkRedirect}}
 	var found []SearchResult
 	for page := 1; len(found) < limit; page++ {
-		results, more, err := c.searchPage(ctx, base, req.Query, page, min(limit, searchPage))
+		results, more, err := c.searchPage(ctx, req.Query, page, min(limit, searchPage))
 		if err != nil {
 			return nil, c.explain(err, "", MissingUnknown)
 		}
@@ -71,22 +66,9 @@ func Search(ctx context.Context, req SearchRequest) ([]SearchResult, error) {
 	return found[:min(limit, len(found))], nil
 }
 
-func (c *client) searchPage(ctx context.Context, base *url.URL, query string, page, size int) (found []SearchResult, more bool, err error) {
-	u := base.JoinPath("v2/search/repositories/")
-	u.RawQuery = url.Values{"query": {query}, "page": {strconv.Itoa(page)}, "page_size": {strconv.Itoa(size)}}.Encode()
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, u.String(), nil)
-	if err != nil {
-		return nil, false, err
-	}
-	resp, err := c.http.Do(req)
-	if err != nil {
-		return nil, false, err
-	}
-	if resp.StatusCode != http.StatusOK {
-		return nil, false, newStatusError(resp)
-	}
-	defer resp.Body.Close()
-	data, err := io.ReadAll(io.LimitReader(resp.Body, searchBytes))
+func (c *client) searchPage(ctx context.Context, query string, page, size int) (found []SearchResult, more bool, err error) {
+	values := url.Values{"query": {query}, "page": {strconv.Itoa(page)}, "page_size": {strconv.Itoa(size)}}
+	data, _, err := c.get(ctx, searchAddress+"?"+values.Encode(), nil, searchBytes)
 	if err != nil {
 		return nil, false, err
 	}
