@@ -121,6 +121,8 @@ func TestAddClonesRepositories(t *testing.T) {
 		t.Fatal("this test needs git")
 	}
 	url := serveGit(t)
+	own := filepath.Join(t.TempDir(), "own.git")
+	t.Setenv("GIT_DIR", own) // as in a hook
 	tests := []struct{ name, line, files string }{
 		{"the default branch", "ADD URL /d", "/d 0755 0:0 dir\n/d/file 0644 0:0 \"2\"\n/d/sub 0755 0:0 dir\n/d/sub/x 0755 0:0 \"x\"\n"},
 		{"a tag", "ADD URL#first /d/", "/d 0755 0:0 dir\n/d/file 0644 0:0 \"1\"\n"},
@@ -140,6 +142,9 @@ func TestAddClonesRepositories(t *testing.T) {
 	b.write("Dockerfile", "FROM scratch\nADD "+url+"#nosuchref /d\n")
 	if _, err := b.Build(context.Background(), b.request("")); err == nil || !strings.Contains(err.Error(), "nosuchref") {
 		t.Error(err)
+	}
+	if _, err := os.Lstat(own); err == nil {
+		t.Error("git worked in the repository of GIT_DIR")
 	}
 }
 
