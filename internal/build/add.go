@@ -63,7 +63,6 @@ func (s *stage) unpackArchive(ctx context.Context, b *layout.Batch) (*layout.Bat
 	if err != nil {
 		return nil, err
 	}
-	s.closers = append(s.closers, root.Close)
 	r, err := f.Open()
 	if err != nil {
 		return nil, f.Failed(err)

@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"strings"
 
 	"proot-distro/internal/image"
@@ -105,12 +106,6 @@ func (s *session) fetch(blob image.Blob) error {
 	if err != nil {
 		return err
 	}
-	buf := make([]byte, 64<<10)
-	for err == nil {
-		_, err = r.Read(buf)
-	}
-	if isEOF(err) {
-		err = nil
-	}
+	_, err = io.Copy(io.Discard, r)
 	return errors.Join(err, r.Close())
 }

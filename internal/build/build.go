@@ -184,9 +184,9 @@ func (s *session) close() error {
 	return errors.Join(errs...)
 }
 
-// warn passes a lint finding on, once for all platforms.
-func (s *session) warn(w dockerfile.Warning) {
-	if text := w.String(); !s.warnings[text] {
+// warnOnce warns once for all platforms.
+func (s *session) warnOnce(format string, args ...any) {
+	if text := fmt.Sprintf(format, args...); !s.warnings[text] {
 		s.warnings[text] = true
 		s.Report.Warnf("%s", text)
 	}
@@ -203,7 +203,8 @@ type platformBuild struct {
 
 func (s *session) platform(arch platform.Arch) (*platformBuild, error) {
 	file, err := dockerfile.Parse(s.req.Dockerfile, dockerfile.Options{
-		Name: s.req.Name, BuildArgs: s.req.Args, Build: s.Host.Arch, Target: arch, Stage: s.req.Stage, Warn: s.warn,
+		Name: s.req.Name, BuildArgs: s.req.Args, Build: s.Host.Arch, Target: arch, Stage: s.req.Stage,
+		Warn: func(w dockerfile.Warning) { s.warnOnce("%v", w) },
 	})
 	if err != nil {
 		return nil, err
@@ -229,12 +230,4 @@ func (p *platformBuild) build(ctx context.Context) (Result, error) {
 		p.warnOnce("--build-arg %s: no ARG of the stages built asks for it", name)
 	}
 	return r, nil
-}
-
-func (s *session) warnOnce(format string, args ...any) {
-	text := fmt.Sprintf(format, args...)
-	if !s.warnings[text] {
-		s.warnings[text] = true
-		s.Report.Warnf("%s", text)
-	}
 }

@@ -18,6 +18,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/build/layout"
+	"proot-distro/internal/flock"
 	"proot-distro/internal/layer"
 	"proot-distro/internal/rootfs"
 )
@@ -108,12 +109,12 @@ func lockCache(ctx context.Context, base *rootfs.FS, name string, sharing instru
 		if err != nil {
 			return "", nil, err
 		}
-		err = unix.Flock(int(lock.Fd()), how|unix.LOCK_NB)
-		if err == nil {
+		held, err := flock.Try(lock, how)
+		if held {
 			return candidate, lock, nil
 		}
 		lock.Close()
-		if err != unix.EWOULDBLOCK && err != unix.EINTR {
+		if err != nil {
 			return "", nil, fmt.Errorf("lock cache: %w", err)
 		}
 		if sharing == instructions.MountSharingPrivate {

@@ -316,5 +316,3 @@ func (s *stage) chownOf(text string, root *rootfs.FS) (*layout.Owner, error) {
 	}
 	return &layout.Owner{UID: u.UID, GID: u.GID}, nil
 }
-
-func isEOF(err error) bool { return errors.Is(err, io.EOF) }

@@ -37,7 +37,6 @@ func (s *stage) download(ctx context.Context, url, checksum string) (downloaded,
 	if err != nil {
 		return downloaded{}, err
 	}
-	s.closers = append(s.closers, root.Close)
 	d := downloaded{root: root, name: "file"}
 	sum := sha256.New()
 	if err := s.get(ctx, url, &d, sum); err != nil {

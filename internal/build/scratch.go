@@ -13,6 +13,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"proot-distro/internal/flock"
 	"proot-distro/internal/host"
 	"proot-distro/internal/rootfs"
 )
@@ -25,6 +26,8 @@ type scratch struct {
 	name string     // "build/<id>" in base
 	lock *os.File
 	next int
+
+	trees []*rootfs.FS // to be closed
 }
 
 const (
@@ -47,16 +50,21 @@ func (s *scratch) dir(kind string) (string, error) {
 	return filepath.Join(s.dirs.Runtime, name), nil
 }
 
-// tree is dir, opened as a root filesystem.
+// tree is dir, opened as a root filesystem until the build ends.
 func (s *scratch) tree(kind string) (*rootfs.FS, error) {
 	dir, err := s.dir(kind)
 	if err != nil {
 		return nil, err
 	}
-	return rootfs.Open(dir, rootfs.GuestLinks)
+	root, err := rootfs.Open(dir, rootfs.GuestLinks)
+	if err != nil {
+		return nil, err
+	}
+	s.trees = append(s.trees, root)
+	return root, nil
 }
 
-// remove deletes what dir or tree gave.
+// remove deletes what dir gave.
 func (s *scratch) remove(hostPath string) error {
 	return s.base.RemoveAll(path.Join(s.name, filepath.Base(hostPath)), rootfs.RemoveOptions{})
 }
@@ -97,11 +105,11 @@ func claim(dir *rootfs.Dir) (id string, lock *os.File, err error) {
 			return "", nil, err
 		}
 		var st unix.Stat_t
-		err = unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB)
+		ours, err := flock.Try(lock, unix.LOCK_EX)
 		if err == nil {
 			err = unix.Fstat(int(lock.Fd()), &st)
 		}
-		if err == nil && st.Nlink > 0 { // not swept between open and lock
+		if err == nil && ours && st.Nlink > 0 { // not swept between open and lock
 			return id, lock, nil
 		}
 		lock.Close()
@@ -139,7 +147,7 @@ func sweep(dir *rootfs.Dir) {
 			}
 			continue
 		}
-		if unix.Flock(int(lock.Fd()), unix.LOCK_EX|unix.LOCK_NB) == nil {
+		if dead, _ := flock.Try(lock, unix.LOCK_EX); dead {
 			if dir.RemoveAll(id, rootfs.RemoveOptions{}) == nil || !e.Type.IsDir() {
 				_ = dir.Remove(id + lockSuffix)
 			}
@@ -152,7 +160,11 @@ func (s *scratch) close() error {
 	if s.base == nil {
 		return nil
 	}
-	err := s.base.RemoveAll(s.name, rootfs.RemoveOptions{})
+	var err error
+	for _, tree := range s.trees {
+		err = errors.Join(err, tree.Close())
+	}
+	err = errors.Join(err, s.base.RemoveAll(s.name, rootfs.RemoveOptions{}))
 	if err == nil {
 		err = s.base.Remove(s.name + lockSuffix)
 	}

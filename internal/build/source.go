@@ -62,10 +62,9 @@ func innermost(err error) error {
 
 // origin is where --from and a mount's from lead to.
 type origin struct {
-	stage *stage // or else
-	tree  *tree  // of an image, or else
-	dir   *layout.Source
-	what  string
+	tree *tree // of a stage or an image, or else
+	dir  *layout.Source
+	what string
 }
 
 // origin finds what a name stands for: --build-context, a stage, an image.
@@ -94,7 +93,7 @@ func (s *stage) origin(ctx context.Context, name string) (origin, error) {
 		if err != nil {
 			return origin{}, err
 		}
-		return origin{stage: from, tree: from.tree, what: "stage " + def.Name}, nil
+		return origin{tree: from.tree, what: "stage " + def.Name}, nil
 	}
 	if strings.EqualFold(name, dockerfile.Scratch) {
 		return origin{tree: newTree(s.session), what: "scratch"}, nil

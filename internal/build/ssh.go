@@ -9,8 +9,6 @@ import (
 	"path/filepath"
 	"strconv"
 
-	"golang.org/x/sys/unix"
-
 	"proot-distro/internal/rootfs"
 )
 
@@ -37,36 +35,17 @@ func (s *stage) mountSSH(root *rootfs.FS, p *mounted, m *mount) error {
 	}
 	p.servers = append(p.servers, listener)
 	socket := filepath.Join(dir, "agent.sock")
-	if err := m.giveSocket(socket); err != nil {
-		return fmt.Errorf("--ssh %s: %w", m.CacheID, innermost(err))
+	mode := fs.FileMode(0o600)
+	if m.Mode != nil {
+		mode = fs.FileMode(*m.Mode) & fs.ModePerm
+	}
+	if err := errors.Join(os.Chmod(socket, mode), s.give(socket, m)); err != nil {
+		return fmt.Errorf("--ssh %s: %w", m.CacheID, err)
 	}
 	go source.Serve(listener)
 	p.env = append(p.env, "SSH_AUTH_SOCK="+m.target)
 	m.ReadOnly = false // a socket is for talking
 	return p.put(root, m, socket, false)
-}
-
-// giveSocket sets mode and owner as the mount wants them, where the guest's users are not all the same one.
-func (m *mount) giveSocket(socket string) error {
-	mode := fs.FileMode(0o600)
-	if m.Mode != nil {
-		mode = fs.FileMode(*m.Mode) & fs.ModePerm
-	}
-	if err := os.Chmod(socket, mode); err != nil || os.Geteuid() != 0 {
-		return err
-	}
-	var uid, gid int
-	if m.UID != nil {
-		uid = int(*m.UID)
-	}
-	if m.GID != nil {
-		gid = int(*m.GID)
-	}
-	err := os.Chown(socket, uid, gid)
-	if errors.Is(err, unix.EINVAL) { // in a user namespace of one ID
-		return nil
-	}
-	return err
 }
 
 // listenIn makes a socket by way of the open directory: an address has room for 107 bytes.

@@ -96,13 +96,13 @@ func (c *stepCache) find(key string, cache *image.Cache) (stepEntry, bool) {
 // record keeps a step's outcome, beside what other processes have recorded meanwhile.
 func (c *stepCache) record(key string, e stepEntry) error {
 	c.entries[key] = e
-	if err := c.write(map[string]stepEntry{key: e}); err != nil {
+	if err := c.write(key, e); err != nil {
 		return fmt.Errorf("write step cache: %w", err)
 	}
 	return nil
 }
 
-func (c *stepCache) write(added map[string]stepEntry) error {
+func (c *stepCache) write(key string, e stepEntry) error {
 	tree, err := rootfs.OpenState(c.dirs.Runtime, c.dirs.Cache, true)
 	if err != nil {
 		return err
@@ -117,9 +117,7 @@ func (c *stepCache) write(added map[string]stepEntry) error {
 	if err != nil {
 		return err
 	}
-	for key, e := range added {
-		entries[key] = e
-	}
+	entries[key] = e
 	trim(entries)
 	data, err := json.Marshal(stepIndex{indexVersion, entries})
 	if err != nil {

@@ -44,7 +44,6 @@ func (u *unpacked) begin(ctx context.Context) (_ *rootfs.FS, err error) {
 		if u.root, err = t.session.scratch.tree("root"); err != nil {
 			return nil, err
 		}
-		t.session.closers = append(t.session.closers, u.root.Close)
 	}
 	for ; u.applied < len(t.layers); u.applied++ {
 		u.seen = nil
