@@ -59,10 +59,13 @@ type childMemory struct {
 	children      [32]byte // path of a list
 }
 
-// failureReport travels through a pipe. Plan is 0 for setup, 1 for guest.
+// failureReport travels through a pipe. Plan is 0 for setup, 1 for guest. The [launcher] sends
+// four bytes instead, the negative error.
 type failureReport struct {
 	plan, step, errno int32
 }
+
+const launcherReport = 4
 
 // forwarded are the signals that go on to the guest's first process. Those of the
 // terminal reach it by themselves.
@@ -115,6 +118,13 @@ func (f *family) start() (pid int, err error) {
 		return 0, err
 	}
 	defer failed.close()
+	if failed[1], err = aboveReport(failed[1]); err != nil {
+		goAhead.close()
+		return 0, fmt.Errorf("copy a descriptor: %w", err)
+	}
+	if f.guest.report != nil {
+		f.guest.report.args[0] = uintptr(failed[1])
+	}
 	f.memory.goAhead, f.memory.failed = int32(goAhead[0]), int32(failed[1])
 	syscall.ForkLock.Lock()
 	pid, errno := f.fork()
@@ -135,7 +145,7 @@ func (f *family) start() (pid int, err error) {
 	}
 	goAhead.close()
 	if err == nil {
-		err = f.readReport(failed[0])
+		err = f.readReport(failed[0], pid)
 	}
 	runtime.KeepAlive(f)
 	if err != nil {
@@ -145,26 +155,51 @@ func (f *family) start() (pid int, err error) {
 	return pid, nil
 }
 
-func (f *family) readReport(fd int) error {
+// readReport waits for a report, or for none. What comes from the [launcher] a guest may have
+// written, or may keep from ending.
+func (f *family) readReport(fd, supervisor int) error {
 	var r failureReport
 	size := int(unsafe.Sizeof(r))
-	buf := unsafe.Slice((*byte)(unsafe.Pointer(&r)), size)
-	n, err := unix.Read(fd, buf)
-	for err == unix.EINTR {
-		n, err = unix.Read(fd, buf)
-	}
-	switch {
-	case err != nil:
+	n, err := readWhileAlive(fd, supervisor, unsafe.Slice((*byte)(unsafe.Pointer(&r)), size))
+	if err != nil {
 		return fmt.Errorf("start guest: %w", err)
-	case n != size:
-		return nil // closed by execve(2), or by the exit of a probe
 	}
 	p := f.setup
-	if r.plan == 1 {
+	switch {
+	case n == launcherReport:
+		steps := f.guest.steps
+		return &StepError{Step: steps[len(steps)-1], Errno: unix.Errno(-r.plan), exec: true}
+	case n != size:
+		return nil // closed by execve(2), or by the exit of a probe
+	case r.plan == 1:
 		p = f.guest
 	}
+	if r.step < 0 || int(r.step) >= len(p.calls) {
+		return errors.New("start guest: a strange report came from it")
+	}
 	c := p.calls[r.step]
-	return &StepError{Step: p.steps[c.step], Errno: unix.Errno(r.errno), exec: c.nr == unix.SYS_EXECVE}
+	return &StepError{Step: p.steps[c.step], Errno: unix.Errno(r.errno), exec: c.nr == unix.SYS_EXECVE || c.nr == unix.SYS_EXECVEAT}
+}
+
+// readWhileAlive reads from a pipe, or returns 0 when a child has ended.
+func readWhileAlive(fd, pid int, buf []byte) (int, error) {
+	pidfd, err := unix.PidfdOpen(pid, 0)
+	if err != nil {
+		return 0, err
+	}
+	defer unix.Close(pidfd)
+	for {
+		fds := []unix.PollFd{{Fd: int32(fd), Events: unix.POLLIN}, {Fd: int32(pidfd), Events: unix.POLLIN}}
+		switch _, err := unix.Poll(fds, -1); {
+		case err == unix.EINTR:
+		case err != nil:
+			return 0, err
+		case fds[0].Revents != 0:
+			return unix.Read(fd, buf)
+		default:
+			return 0, nil
+		}
+	}
 }
 
 // wait waits for a child's end.

@@ -3,6 +3,7 @@ package native
 import (
 	"os"
 	"path"
+	"slices"
 	"strings"
 	"unsafe"
 
@@ -25,10 +26,9 @@ type guestProcess struct {
 	spec   engine.Spec
 	single bool // the user namespace has root only
 	emulation
-	stdio   [3]int // descriptors; -1 to keep the inherited one
-	channel int    // where the listener of the filter goes
-	umask   *call  // nil, or the call that returned the caller's umask
-	joins   bool   // it comes to guests that run already, see [target.planJoin]
+	descriptors
+	umask *call // nil, or the call that returned the caller's umask
+	joins bool  // it comes to guests that run already, see [target.planJoin]
 }
 
 // other reports whether the guest's user is not root.
@@ -85,12 +85,9 @@ func (g guestProcess) plan() plan {
 	p.step("close files")
 	p.do(unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)>>1), unix.CLOSE_RANGE_CLOEXEC)
 	p.step("run %s", g.spec.Argv[0])
-	files := g.programs()
-	argv, env := p.strings(g.spec.Argv), p.strings(g.spec.Env)
-	for _, file := range files[:len(files)-1] {
-		p.attempt(0, unix.SYS_EXECVE, file, argv, env)
-	}
-	p.do(unix.SYS_EXECVE, files[len(files)-1], argv, env)
+	p.report = p.do(unix.SYS_DUP3, -1, reportedBy, 0)
+	argv := slices.Concat(g.programs(), []string{""}, g.spec.Argv)
+	p.do(unix.SYS_EXECVEAT, g.launcher, "", p.strings(argv), p.strings(g.spec.Env), unix.AT_EMPTY_PATH)
 	return p
 }
 

@@ -96,14 +96,17 @@ func TestJoinUnseen(t *testing.T) {
 			pid, root := running(t, func(s *engine.Spec) {
 				s.Argv = []string{"/bin/sh", "-c", `echo ready
 				while :; do for p in /proc/[0-9]*; do
-					case $(readlink $p/exe) in ""|/bin/*) ;; *) ls -l $p/exe $p/fd/ >/seen;; esac
+					case $(readlink $p/exe) in ""|/bin/*|/memfd:launcher*) ;; *) ls -l $p/exe $p/fd/ >/seen;; esac
 				done; done`}
 			})
 			s := newSpec(root, "/bin/true")
 			s.User = user
 			p, err := Join(pid, s)
 			must(t, err)
-			f, err := p.(*Process).family([3]int{-1, -1, -1}, -1, nil)
+			launcher, err := openLauncher()
+			must(t, err)
+			defer unix.Close(launcher)
+			f, err := p.(*Process).family(descriptors{stdio: [3]int{-1, -1, -1}, launcher: launcher})
 			must(t, err)
 			slow(&f.setup)
 			slow(&f.guest)

@@ -14,6 +14,8 @@ type plan struct {
 	steps []string // what the calls are for; call.step points into it
 	held  []any    // what the arguments point to
 	err   error    // the first argument that could not be prepared
+
+	report *call // nil, or one whose first argument becomes the descriptor that takes reports
 }
 
 // A call is one system call, and its result once it was made.

@@ -87,7 +87,7 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int, signals <-c
 	}
 	runtime.LockOSThread()
 	defer runtime.UnlockOSThread()
-	pid, err := p.start(stdio, channel[1], keep)
+	pid, err := p.start(descriptors{stdio: stdio, channel: channel[1], keep: keep})
 	if err != nil {
 		return 0, p.explain(err)
 	}
@@ -116,11 +116,23 @@ func (p *Process) run(ctx context.Context, stdio [3]int, keep []int, signals <-c
 	return status.ExitStatus(), nil
 }
 
+// descriptors are what the forked processes have of this one's.
+type descriptors struct {
+	stdio    [3]int // for the guest; -1 to keep the inherited one
+	launcher int    // for the guest, see [launcher]
+	channel  int    // where the guest's process sends the listener of its filter
+	keep     []int  // for the supervisor, which closes all others
+}
+
 // start forks the family. Where a /proc of its own is refused, guests share the host's
 // process IDs.
-func (p *Process) start(stdio [3]int, channel int, keep []int) (pid int, err error) {
+func (p *Process) start(d descriptors) (pid int, err error) {
+	if d.launcher, err = openLauncher(); err != nil {
+		return 0, err
+	}
+	defer unix.Close(d.launcher)
 	for {
-		f, err := p.family(stdio, channel, keep)
+		f, err := p.family(d)
 		if err != nil {
 			return 0, err
 		}
@@ -170,7 +182,7 @@ func attend(ctx context.Context, pid int, signals <-chan os.Signal, done <-chan 
 }
 
 // family plans the session.
-func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error) {
+func (p *Process) family(d descriptors) (*family, error) {
 	f := &family{
 		flags:  unix.CLONE_NEWUSER | unix.CLONE_NEWNS | unix.CLONE_NEWUTS | unix.CLONE_NEWIPC,
 		maps:   p.maps,
@@ -179,9 +191,9 @@ func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error)
 	}
 	if p.target != nil {
 		f.flags, f.maps = 0, nil
-		g := p.guestProcess(stdio, channel)
+		g := p.guestProcess(d)
 		p.target.planJoin(&f.setup, g)
-		f.plan(g, keep)
+		f.plan(g)
 		return f, nil
 	}
 	if p.features.pidNamespace {
@@ -192,29 +204,26 @@ func (p *Process) family(stdio [3]int, channel int, keep []int) (*family, error)
 	}
 	f.setup.step("set the umask")
 	umask := f.setup.do(unix.SYS_UMASK, 0o022) // for mount points
-	if err := p.planSetup(&f.setup, max(stdio[0], 0)); err != nil {
+	if err := p.planSetup(&f.setup, max(d.stdio[0], 0)); err != nil {
 		return nil, err
 	}
-	g := p.guestProcess(stdio, channel)
+	g := p.guestProcess(d)
 	g.umask = umask
-	f.plan(g, keep)
+	f.plan(g)
 	return f, nil
 }
 
-func (p *Process) guestProcess(stdio [3]int, channel int) guestProcess {
-	return guestProcess{
-		spec: p.spec, single: p.maps.single, stdio: stdio, channel: channel, joins: p.target != nil, emulation: p.emulation(),
-	}
+func (p *Process) guestProcess(d descriptors) guestProcess {
+	return guestProcess{descriptors: d, spec: p.spec, single: p.maps.single, joins: p.target != nil, emulation: p.emulation()}
 }
 
-// plan adds what follows the setup: the guest's process, and the closing of all files but
-// keep in the supervisor.
-func (f *family) plan(g guestProcess, keep []int) {
+// plan adds what follows the setup: the guest's process, and the closing of files in the
+// supervisor.
+func (f *family) plan(g guestProcess) {
 	f.guest = g.plan()
 	f.rest.step("close files")
-	slices.Sort(keep)
 	first := 3
-	for _, fd := range append(keep, math.MaxInt32) {
+	for _, fd := range append(slices.Sorted(slices.Values(g.keep)), math.MaxInt32) {
 		if fd > first {
 			f.rest.attempt(0, unix.SYS_CLOSE_RANGE, first, fd-1, 0)
 		}

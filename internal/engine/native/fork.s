@@ -1,2 +1,0 @@
-// Empty: with an assembly file in the package, the compiler accepts the functions of
-// fork.go that have no body.

@@ -1,0 +1,112 @@
+package native
+
+import (
+	"bytes"
+	"debug/elf"
+	"encoding/binary"
+	"fmt"
+	"unsafe"
+
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/platform"
+)
+
+// The launcher is the program that a guest's process executes before the guest's own. As long as
+// it is a copy of this process, /proc/self/exe is this program's file, and a guest can name that
+// as program, interpreter or link: it would run in the container, where the guest can open it
+// through /proc and so change the modes of a file of the host's, or the file itself. Behind the
+// launcher /proc/self/exe is a file in memory that is nobody's.
+//
+// Its arguments are files to execute, of which the first that can be counts, an empty
+// argument, and the arguments for it. It writes the last error to descriptor 3, where there
+// is one, and closes that and all above it by executing.
+//
+// It is written in assembly language (launcher_*.s), runs at no other place than it was linked
+// for, and so is copied from the text of this program.
+func launcher()
+
+// launcherAddress is where the code begins.
+func launcherAddress() uintptr
+
+const (
+	launcherSize  = 256 // of the code, and something behind it that is never reached
+	reportedBy    = 3   // descriptor for the error
+	launcherPlace = 0x400000
+	eabi5         = 0x05000000 // what ARM calls its calling conventions; others take any flags
+)
+
+// openLauncher gives a descriptor of the launcher, as a file that nobody can change any more.
+func openLauncher() (int, error) {
+	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
+	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
+	fd, err := unix.MemfdCreate("launcher", flags|unix.MFD_EXEC)
+	if err == unix.EINVAL { // before Linux 6.3
+		fd, err = unix.MemfdCreate("launcher", flags)
+	}
+	if err != nil {
+		return -1, fmt.Errorf("make a program in memory: %w", err)
+	}
+	_, err = unix.Write(fd, launcherELF())
+	if err == nil {
+		_, err = unix.FcntlInt(uintptr(fd), unix.F_ADD_SEALS, seals)
+	}
+	if err == nil {
+		fd, err = aboveReport(fd)
+	}
+	if err != nil {
+		unix.Close(fd)
+		return -1, fmt.Errorf("make a program in memory: %w", err)
+	}
+	return fd, nil
+}
+
+// aboveReport moves a descriptor out of the way of the launcher's.
+func aboveReport(fd int) (int, error) {
+	if fd > reportedBy {
+		return fd, nil
+	}
+	moved, err := unix.FcntlInt(uintptr(fd), unix.F_DUPFD_CLOEXEC, reportedBy+1)
+	if err != nil {
+		return fd, err
+	}
+	unix.Close(fd)
+	return moved, nil
+}
+
+// launcherELF is the launcher as a program.
+func launcherELF() []byte {
+	machine, class := platform.Binary().ELF()
+	ident := [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
+	const version = uint32(elf.EV_CURRENT)
+	code := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), launcherAddress())), launcherSize)
+	var file bytes.Buffer
+	write := func(v any) { _ = binary.Write(&file, binary.LittleEndian, v) } // memory takes all
+	if class == elf.ELFCLASS64 {
+		const header, segment = 64, 56
+		const start = header + 2*segment
+		write(elf.Header64{
+			Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: version, Entry: launcherPlace + start,
+			Phoff: header, Ehsize: header, Phentsize: segment, Phnum: 2,
+		})
+		write(elf.Prog64{
+			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: launcherPlace, Paddr: launcherPlace,
+			Filesz: start + launcherSize, Memsz: start + launcherSize, Align: 0x10000,
+		})
+		write(elf.Prog64{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(elf.PF_R | elf.PF_W)})
+	} else {
+		const header, segment = 52, 32
+		const start = header + 2*segment
+		write(elf.Header32{
+			Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: version, Entry: launcherPlace + start,
+			Phoff: header, Flags: eabi5, Ehsize: header, Phentsize: segment, Phnum: 2,
+		})
+		write(elf.Prog32{
+			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: launcherPlace, Paddr: launcherPlace,
+			Filesz: start + launcherSize, Memsz: start + launcherSize, Align: 0x10000,
+		})
+		write(elf.Prog32{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(elf.PF_R | elf.PF_W)})
+	}
+	file.Write(code)
+	return file.Bytes()
+}
