@@ -18,7 +18,6 @@ type place struct {
 	isRecord  bool
 	isParent  bool // a directory above: nothing of a container yet
 	isDropped bool // there is no use for it here
-	prefix    string
 }
 
 // ownFiles are what package container and the engines keep beside a root filesystem: an archive has
@@ -38,7 +37,7 @@ func locate(name string) (place, error) {
 		if len(kept) == 1 {
 			return place{isParent: true}, nil
 		}
-		return place{container: kept[1], file: strings.Join(kept[2:], "/"), prefix: legacyDir + "/" + kept[1]}, nil
+		return place{container: kept[1], file: strings.Join(kept[2:], "/")}, nil
 	}
 	switch {
 	case len(kept) < 2:
@@ -46,7 +45,7 @@ func locate(name string) (place, error) {
 	case kept[0] == pluginDir && len(kept) == 2 && strings.HasSuffix(kept[1], ".sh"), slices.Contains(ownFiles, kept[1]):
 		return place{isDropped: true}, nil
 	case kept[1] == rootfsDir:
-		return place{container: kept[0], file: strings.Join(kept[2:], "/"), prefix: kept[0] + "/" + rootfsDir}, nil
+		return place{container: kept[0], file: strings.Join(kept[2:], "/")}, nil
 	case kept[1] == recordFile && len(kept) == 2:
 		return place{container: kept[0], isRecord: true}, nil
 	}

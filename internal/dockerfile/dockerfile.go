@@ -14,6 +14,7 @@ import (
 	"bytes"
 	"errors"
 	"fmt"
+	"slices"
 	"strconv"
 	"strings"
 
@@ -229,7 +230,7 @@ func (f *File) Triggers(s *Stage, expressions []string) ([]instructions.Command,
 }
 
 // UnusedArgs lists --build-arg names that no ARG of the stages built so far asked for, and that
-// are not predefined.
+// are not predefined, sorted.
 func (f *File) UnusedArgs() []string {
 	var unused []string
 	for name := range f.args {
@@ -237,5 +238,6 @@ func (f *File) UnusedArgs() []string {
 			unused = append(unused, name)
 		}
 	}
+	slices.Sort(unused)
 	return unused
 }

@@ -178,13 +178,3 @@ func (f *File) Proxies() []string {
 	slices.Sort(entries)
 	return slices.Compact(entries)
 }
-
-// BuildArg looks up a variable of the whole build, such as SOURCE_DATE_EPOCH: --build-arg, or an
-// ARG before the first FROM.
-func (f *File) BuildArg(key string) (string, bool) {
-	if value, ok := f.args[key]; ok {
-		return value, true
-	}
-	value, ok := f.globals.Get(key)
-	return value, ok && value != ""
-}
