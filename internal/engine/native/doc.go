@@ -12,6 +12,8 @@
 // It keeps all capabilities of its user namespace, guests never have them all; so
 // guests can neither trace it nor reach its memory, which is a copy of this
 // process's, nor the files of the host that it has open (see ptrace(2), access checks).
+// The guest's process becomes the guest's program by way of a launcher (launcher.go), so that
+// /proc/self/exe never leads from a container to this program's file.
 //
 // # Identity
 //
