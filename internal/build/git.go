@@ -48,7 +48,7 @@ func parseGit(word string) (gitSource, error) {
 	remote, query, _ := strings.Cut(remote, "?")
 	values, err := url.ParseQuery(query)
 	if err != nil {
-		return g, fmt.Errorf("ADD %s: %w", word, err)
+		return g, err
 	}
 	for key := range values {
 		value := values.Get(key)
@@ -63,21 +63,21 @@ func parseGit(word string) (gitSource, error) {
 			keep := value == "" || value == "1" || value == "true"
 			g.keepGit = &keep
 		default:
-			return g, fmt.Errorf("ADD %s: the parameter %q is not known", word, key)
+			return g, fmt.Errorf("the parameter %q is not known", key)
 		}
 	}
 	g.remote = remote
 	if strings.HasPrefix(g.remote, "-") || strings.HasPrefix(g.ref, "-") {
-		return g, fmt.Errorf("ADD %s: a repository or ref cannot start with a dash", word)
+		return g, errors.New("a repository or ref cannot start with a dash")
 	}
 	return g, nil
 }
 
-// fetchGit checks a repository out, with the git of this machine.
+// fetchGit is ADD of a repository.
 func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*layout.Batch, error) {
 	g, err := parseGit(word)
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("ADD %s: %w", word, err)
 	}
 	if step.keepGit != nil {
 		g.keepGit = step.keepGit
@@ -85,27 +85,15 @@ func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*lay
 	if step.checksum != "" {
 		g.checksum = step.checksum
 	}
-	program, err := exec.LookPath("git")
-	if err != nil {
-		return nil, fmt.Errorf("ADD %s needs git, which is not installed: install git, or clone the repository into the context and COPY it", word)
-	}
 	dir, err := s.scratch.dir("git")
 	if err != nil {
 		return nil, err
 	}
-	if err := g.checkOut(ctx, program, dir); err != nil {
+	root, err := g.clone(ctx, dir)
+	if err != nil {
 		return nil, fmt.Errorf("ADD %s: %w", word, err)
 	}
-	root, err := rootfs.Open(dir, rootfs.NoLinks)
-	if err != nil {
-		return nil, err
-	}
 	s.closers = append(s.closers, root.Close)
-	if g.keepGit == nil || !*g.keepGit {
-		if err := root.RemoveAll(".git", rootfs.RemoveOptions{}); err != nil {
-			return nil, err
-		}
-	}
 	src := s.newSource(layout.Source{Root: root.View(rootfs.GuestLinks), What: "repository " + g.remote, Host: true})
 	b, err := src.Collect(ctx, relative(g.subdir), step.exclude)
 	if err != nil {
@@ -113,6 +101,24 @@ func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*lay
 	}
 	b.Into = true
 	return b, nil
+}
+
+// clone checks a repository out into an empty directory, with the git of this machine.
+func (g gitSource) clone(ctx context.Context, dir string) (*rootfs.FS, error) {
+	program, err := exec.LookPath("git")
+	if err != nil {
+		return nil, errors.New("this needs git, which is not installed: install git, or clone the repository yourself")
+	}
+	if err := g.checkOut(ctx, program, dir); err != nil {
+		return nil, err
+	}
+	root, err := rootfs.Open(dir, rootfs.NoLinks)
+	if err == nil && (g.keepGit == nil || !*g.keepGit) {
+		if err = root.RemoveAll(".git", rootfs.RemoveOptions{}); err != nil {
+			root.Close()
+		}
+	}
+	return root, err
 }
 
 func (g gitSource) checkOut(ctx context.Context, program, dir string) error {
@@ -152,9 +158,8 @@ func runGit(ctx context.Context, program, dir string, args ...string) (string, e
 		if ctx.Err() != nil {
 			return "", ctx.Err()
 		}
-		lines := strings.Split(strings.TrimSpace(errOut.String()), "\n")
-		if last := lines[len(lines)-1]; last != "" {
-			return "", fmt.Errorf("git %s: %w", args[0], errors.New(last))
+		if why := complaint(errOut.String()); why != "" {
+			err = errors.New(why)
 		}
 		return "", fmt.Errorf("git %s: %w", args[0], err)
 	}
@@ -173,4 +178,15 @@ func gitEnviron() []string {
 		}
 		return false
 	})
+}
+
+// complaint is what git died of: the first such line, which others follow from, or the last line.
+func complaint(errOut string) string {
+	lines := strings.Split(strings.TrimSpace(errOut), "\n")
+	for _, line := range lines {
+		if why, fatal := strings.CutPrefix(line, "fatal: "); fatal {
+			return why
+		}
+	}
+	return lines[len(lines)-1]
 }

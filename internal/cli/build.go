@@ -47,13 +47,17 @@ type buildOptions struct {
 func newBuildCommand(a *App) *cobra.Command {
 	var o buildOptions
 	cmd := &cobra.Command{
-		Use:   "build [OPTIONS] [PATH]",
+		Use:   "build [OPTIONS] [PATH | URL | -]",
 		Short: "Build an image from a Dockerfile",
 		Long: "Build an image from a Dockerfile. PATH is the build context, the directory that COPY and ADD read from " +
-			"(default: the current one). The image goes into the local cache, from where install and push take it.",
+			"(default: the current one). The image goes into the local cache, from where install and push take it.\n\n" +
+			"The context can be fetched, too: from a git repository (a URL that ends in .git or begins with git:// or ssh://, or " +
+			"git@HOST:PATH), where #BRANCH:DIR can follow, from the URL of a tar archive, or, as -, from standard input. Instead of " +
+			"an archive, the URL or standard input may be a Dockerfile without a context.",
 		Example: "pd build .\n\n# With a name, and a container of it\npd build -t myapp:1.0 --install-as myapp .\n\n" +
 			"# For two platforms, into a file\npd build -t myapp --platform linux/amd64,linux/arm64 -o myapp.oci.tar.gz .\n\n" +
 			"# One stage\npd build -t myapp:debug --target debugger .\n\n" +
+			"# From a repository\npd build https://github.com/me/app.git#main:docker\n\n" +
 			"# Dockerfile from a pipe\npd build -f - -t myapp:test . < Dockerfile.test\n\n" +
 			"# A secret for RUN --mount=type=secret,id=token\npd build --secret id=token,src=token.txt .",
 		RunE: func(cmd *cobra.Command, args []string) error {
@@ -100,6 +104,9 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 }
 
 func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
+	if dir == build.StandardInput && o.file == dir {
+		return UsageErrorf(cmd, "the context and the Dockerfile cannot both come from standard input")
+	}
 	if err := a.checkDelivery(cmd, o); err != nil {
 		return err
 	}
@@ -117,15 +124,20 @@ func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
 	if o.live, err = a.setProgress(cmd, o.progress); err != nil {
 		return err
 	}
-	req, err := a.buildRequest(cmd, o, dir)
-	if err != nil {
-		return err
-	}
 	b, err := a.builder(o)
 	if err != nil {
 		return err
 	}
 	b.MayMount = mayMount
+	source, err := b.OpenContext(cmd.Context(), dir, a.Stdin)
+	if err != nil {
+		return err
+	}
+	defer source.Close()
+	req, err := a.buildRequest(cmd, o, source)
+	if err != nil {
+		return err
+	}
 	if o.check {
 		return a.checkDockerfile(cmd.Context(), b, req)
 	}

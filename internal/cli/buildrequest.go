@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path/filepath"
 	"slices"
 	"strconv"
 	"strings"
@@ -25,12 +24,12 @@ import (
 )
 
 // buildRequest makes a request of the options.
-func (a *App) buildRequest(cmd *cobra.Command, o buildOptions, dir string) (req build.Request, err error) {
+func (a *App) buildRequest(cmd *cobra.Command, o buildOptions, source *build.Context) (req build.Request, err error) {
 	h, err := a.Host()
 	if err != nil {
 		return req, err
 	}
-	req = build.Request{Context: dir, Stage: o.target, NoCache: o.noCache, Pull: o.pull}
+	req = build.Request{Context: source.Dir, Stage: o.target, NoCache: o.noCache, Pull: o.pull}
 	if req.Platforms, err = buildPlatforms(o, h.Arch); err != nil {
 		return req, UsageErrorf(cmd, "%v", err)
 	}
@@ -47,7 +46,7 @@ func (a *App) buildRequest(cmd *cobra.Command, o buildOptions, dir string) (req 
 			return req, UsageErrorf(cmd, "%v", err)
 		}
 	}
-	return req, a.readBuildFiles(&req, o.file)
+	return req, a.readBuildFiles(&req, source, o.file)
 }
 
 func buildPlatforms(o buildOptions, host platform.Arch) ([]platform.Arch, error) {
@@ -180,31 +179,37 @@ func (a *App) sourceDateEpoch(req *build.Request) (*time.Time, error) {
 	return &t, nil
 }
 
-// readBuildFiles reads the Dockerfile and the ignore file.
-func (a *App) readBuildFiles(req *build.Request, file string) error {
-	info, err := os.Stat(req.Context)
-	if err != nil || !info.IsDir() {
-		return fmt.Errorf("the build context %s is not a directory", req.Context)
+// readBuildFiles reads the Dockerfile and the ignore file. In a context that was fetched, --file names one
+// of its files.
+func (a *App) readBuildFiles(req *build.Request, source *build.Context, file string) error {
+	if source.Dockerfile != nil {
+		req.Name, req.Dockerfile = "Dockerfile", source.Dockerfile
+		if file != "" {
+			return errors.New("the build context is a Dockerfile, so that --file cannot name another one")
+		}
+		return nil
 	}
-	root, err := rootfs.Open(req.Context, rootfs.GuestLinks)
+	root, err := openBuildContext(req.Context)
 	if err != nil {
-		return fmt.Errorf("the build context %s cannot be read: %w", req.Context, errors.Unwrap(err))
+		return err
 	}
 	defer root.Close()
-	ignoreFiles := []string{}
-	switch file {
-	case "-":
-		req.Name = "standard input"
+	ignoreFile := "Dockerfile.dockerignore"
+	switch {
+	case file == build.StandardInput:
+		req.Name, ignoreFile = "standard input", ""
 		req.Dockerfile, err = io.ReadAll(io.LimitReader(a.Stdin, dockerfile.MaxSize+1))
-	case "":
+	case file == "":
 		req.Name = "Dockerfile"
 		req.Dockerfile, err = root.ReadFile(req.Name, dockerfile.MaxSize)
 		if errors.Is(err, fs.ErrNotExist) {
-			return fmt.Errorf("there is no Dockerfile in %s: name one with --file", req.Context)
+			return fmt.Errorf("there is no Dockerfile in %s: name one with --file", contextTitle(source))
 		}
-		ignoreFiles = append(ignoreFiles, "Dockerfile.dockerignore")
+	case source.Fetched:
+		req.Name, ignoreFile = file, file+".dockerignore"
+		req.Dockerfile, err = root.ReadFile(file, dockerfile.MaxSize)
 	default:
-		req.Name = file
+		req.Name, ignoreFile = file, ""
 		req.Dockerfile, err = readLimited(file, dockerfile.MaxSize)
 		if data, err := readLimited(file+".dockerignore", dockerfile.MaxIgnoreSize); err == nil {
 			req.Ignore, err = dockerfile.ParseIgnore(file+".dockerignore", data)
@@ -214,18 +219,45 @@ func (a *App) readBuildFiles(req *build.Request, file string) error {
 	if err != nil {
 		return fmt.Errorf("read %s: %w", req.Name, innermost(err))
 	}
-	for _, name := range append(ignoreFiles, ".dockerignore") {
+	req.Ignore, err = readIgnore(root, ignoreFile, ".dockerignore")
+	return err
+}
+
+func openBuildContext(dir string) (*rootfs.FS, error) {
+	info, err := os.Stat(dir)
+	if err != nil || !info.IsDir() {
+		return nil, fmt.Errorf("the build context %s is not a directory", dir)
+	}
+	root, err := rootfs.Open(dir, rootfs.GuestLinks)
+	if err != nil {
+		return nil, fmt.Errorf("the build context %s cannot be read: %w", dir, errors.Unwrap(err))
+	}
+	return root, nil
+}
+
+func contextTitle(source *build.Context) string {
+	if source.Fetched {
+		return "the build context"
+	}
+	return source.Dir
+}
+
+// readIgnore reads the first of these files that there is; "" stands for none.
+func readIgnore(root *rootfs.FS, names ...string) (*dockerfile.Ignore, error) {
+	for _, name := range names {
+		if name == "" {
+			continue
+		}
 		data, err := root.ReadFile(name, dockerfile.MaxIgnoreSize)
 		if errors.Is(err, fs.ErrNotExist) {
 			continue
 		}
 		if err != nil {
-			return fmt.Errorf("read %s: %w", name, innermost(err))
+			return nil, fmt.Errorf("read %s: %w", name, innermost(err))
 		}
-		req.Ignore, err = dockerfile.ParseIgnore(name, data)
-		return err
+		return dockerfile.ParseIgnore(name, data)
 	}
-	return nil
+	return nil, nil
 }
 
 // innermost drops operation and path, which the sentence around an error names.
@@ -249,16 +281,12 @@ func readLimited(name string, limit int64) ([]byte, error) {
 // buildTags parses --tag; the default is the context's name.
 func buildTags(words []string, dir string) ([]build.Tag, error) {
 	if len(words) == 0 {
-		full, err := filepath.Abs(dir)
-		if err != nil {
-			return nil, err
-		}
 		name := strings.Trim(strings.Map(func(r rune) rune {
 			if r >= 'a' && r <= 'z' || r >= '0' && r <= '9' || strings.ContainsRune("._-", r) {
 				return r
 			}
 			return '-'
-		}, strings.ToLower(filepath.Base(full))), "._-")
+		}, strings.ToLower(build.ContextName(dir))), "._-")
 		if name == "" {
 			return nil, errors.New("the image has no name: give it one with --tag")
 		}

@@ -104,6 +104,9 @@ var wellKnown = []string{
 
 // otherImage suggests the name that was meant, or where to look for it.
 func (a *App) otherImage(err *registry.Error) []string {
+	if err.URL != "" {
+		return []string{"Check the URL."}
+	}
 	name := path.Base(err.Repository)
 	if err.Registry != oci.DockerHub {
 		return []string{fmt.Sprintf("Check the name; on Docker Hub: %s search %s", a.Program, ui.ShellQuote(name))}
