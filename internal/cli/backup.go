@@ -30,9 +30,8 @@ var compressTypes = map[string]compression.Format{
 func newBackupCommand(a *App) *cobra.Command {
 	var o backupOptions
 	cmd := &cobra.Command{
-		Use:     "backup [OPTIONS] CONTAINER",
-		Aliases: []string{"bak", "bkp"},
-		Short:   "Archive a container",
+		Use:   "backup [OPTIONS] CONTAINER",
+		Short: "Archive a container",
 		Long: "Write a container into a tar archive, for restore. The ending of the file's name says how it is " +
 			"compressed: .tar, .tar.gz, .tgz, .tar.bz2, .tbz2, .tar.xz, .txz, .tar.lzma, .tlzma, .tar.zst or .tzst. " +
 			"Without --output the archive goes to standard output, uncompressed. Everything in it belongs to root, " +

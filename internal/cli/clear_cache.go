@@ -20,7 +20,6 @@ func newClearCacheCommand(a *App) *cobra.Command {
 	var o clearOptions
 	cmd := &cobra.Command{
 		Use:        "clear-cache [OPTIONS]",
-		Aliases:    []string{"clear", "cl"},
 		SuggestFor: []string{"clean", "prune"},
 		Short:      "Delete the download cache",
 		Long: "Delete everything in the cache: layers, images and the index of build steps. Containers are not " +

@@ -5,7 +5,7 @@
 // command's file has the same order: an options struct, a function that builds
 // the command with its flags, and a function that runs it.
 //
-// To add a command, write such a file and add its constructor to the table.
+// To add a command, write such a file and add its name and constructor to the table.
 // What every command shares is here too: the [App] it works with, exit codes
 // (exit.go), what is said about an error (hints.go), signals (signals.go), the
 // check of positionals and options (usage.go), and values for completion
@@ -45,7 +45,11 @@ func Main(args []string, stdin, stdout, stderr *os.File) int {
 }
 
 func (a *App) run(ctx context.Context) error {
-	root := newRoot(a)
+	rows := table
+	if len(a.args) > 0 {
+		rows = rowsFor(a.args[0])
+	}
+	root := newRoot(a, rows)
 	root.SetArgs(append([]string{}, a.args...)) // nil would mean os.Args
 	// cobra parses options even when it knows no such command; the command is
 	// the error to report.

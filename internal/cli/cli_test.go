@@ -164,6 +164,11 @@ func TestEveryCommand(t *testing.T) {
 	if len(root.Commands()) != len(table) {
 		t.Errorf("%d commands, %d in the table", len(root.Commands()), len(table))
 	}
+	for _, r := range table {
+		if name := r.build(&App{}).Name(); name != strings.Fields(r.names)[0] {
+			t.Errorf("%s is called %s in the table", name, r.names)
+		}
+	}
 	names := map[string]bool{}
 	for _, cmd := range root.Commands() {
 		for _, name := range append([]string{cmd.Name()}, cmd.Aliases...) {

@@ -17,7 +17,6 @@ func newCopyCommand(a *App) *cobra.Command {
 	var o copyOptions
 	cmd := &cobra.Command{
 		Use:        "copy [OPTIONS] [CONTAINER:]SRC [CONTAINER:]DEST",
-		Aliases:    []string{"cp"},
 		SuggestFor: []string{"mv", "move"},
 		Short:      "Copy files to or from a container",
 		Long: "Copy files between the host and a container, or between two containers. A path in a container " +

@@ -26,7 +26,7 @@ func Table() *cobra.Command {
 		Program: "proot-distro", documenting: true, Getenv: os.Getenv,
 		UI: ui.New(ui.Config{Out: ui.Stream{Writer: io.Discard}, Err: ui.Stream{Writer: io.Discard}}),
 	}
-	return newRoot(a)
+	return newRoot(a, table)
 }
 
 // Options lists the options of a command in their order.

@@ -5,7 +5,6 @@ import "github.com/spf13/cobra"
 func newHelpCommand(a *App) *cobra.Command {
 	return &cobra.Command{
 		Use:               "help [COMMAND]",
-		Aliases:           []string{"h", "he", "hel"},
 		Short:             "Explain a command",
 		Long:              "Explain a command, or list all of them.",
 		Example:           "pd help install",

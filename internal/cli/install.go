@@ -21,9 +21,8 @@ type installOptions struct {
 func newInstallCommand(a *App) *cobra.Command {
 	var o installOptions
 	cmd := &cobra.Command{
-		Use:     "install [OPTIONS] (IMAGE | PATH | URL)",
-		Aliases: []string{"add", "i", "in", "ins"},
-		Short:   "Make a container from an image or an archive",
+		Use:   "install [OPTIONS] (IMAGE | PATH | URL)",
+		Short: "Make a container from an image or an archive",
 		Long: "Make a container from an image of Docker Hub or any other registry, from a local archive (a root " +
 			"filesystem in a tar file, an OCI layout, the output of docker save), or from the URL of one. What starts " +
 			"with /, ./, ../ or ~ is a path; what starts with http:// or https:// is a URL.",

@@ -26,9 +26,8 @@ type listOptions struct {
 func newListCommand(a *App) *cobra.Command {
 	var o listOptions
 	cmd := &cobra.Command{
-		Use:     "list [OPTIONS]",
-		Aliases: []string{"li", "ls"},
-		Short:   "List installed containers",
+		Use:   "list [OPTIONS]",
+		Short: "List installed containers",
 		Long: "List installed containers, with the image each was made from. With --image, list the images " +
 			"in the cache: they install without a network.",
 		Example:     "pd list\n\n# The names alone, for a script\npd list --quiet\n\n# What the cache holds\npd list --image",

@@ -10,9 +10,8 @@ import (
 func newLoginCommand(a *App) *cobra.Command {
 	var o sessionOptions
 	cmd := &cobra.Command{
-		Use:     "login [OPTIONS] CONTAINER [-- COMMAND ...]",
-		Aliases: []string{"sh"},
-		Short:   "Start a shell inside a container",
+		Use:   "login [OPTIONS] CONTAINER [-- COMMAND ...]",
+		Short: "Start a shell inside a container",
 		Long: "Start a login shell in a container, or run COMMAND in one. The command arrives as it was given, " +
 			"quoting included. Of the host's environment the guest sees TERM and COLORTERM only.",
 		Example: "pd login debian\n\n# As another user\npd login debian --user alice\n\n" +

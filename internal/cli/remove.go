@@ -26,7 +26,6 @@ func newRemoveCommand(a *App) *cobra.Command {
 	var o removeOptions
 	cmd := &cobra.Command{
 		Use:        "remove [OPTIONS] CONTAINER...",
-		Aliases:    []string{"rm"},
 		SuggestFor: []string{"delete", "uninstall", "rmi"},
 		Short:      "Delete containers or cached images",
 		Long: "Delete containers with all their data. This cannot be undone and is not confirmed. A container " +

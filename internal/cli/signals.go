@@ -5,6 +5,7 @@ import (
 	"errors"
 	"os"
 	"os/signal"
+	"sync"
 	"sync/atomic"
 	"time"
 
@@ -38,11 +39,11 @@ func (a *App) watchSignals(parent context.Context) (context.Context, func()) {
 	}
 	a.watch = w
 	go w.follow(cancel)
-	return ctx, func() {
+	return ctx, sync.OnceFunc(func() {
 		signal.Stop(w.signals)
 		close(w.ended)
 		cancel(nil)
-	}
+	})
 }
 
 func (w *signalWatch) follow(cancel context.CancelCauseFunc) {

@@ -1,36 +1,45 @@
 package cli
 
 import (
+	"slices"
+	"strings"
+
 	"github.com/spf13/cobra"
 	"github.com/spf13/pflag"
 )
 
+// A row is a command: its name, with others that it has behind, and what builds it.
+type row struct {
+	names string
+	build func(*App) *cobra.Command
+}
+
 // table lists every command in the order of the help text.
-var table = []func(*App) *cobra.Command{
-	newInstallCommand,
-	newLoginCommand,
-	newRunCommand,
-	newExecCommand,
-	newListCommand,
-	newRemoveCommand,
-	newBackupCommand,
-	newRestoreCommand,
-	newRenameCommand,
-	newResetCommand,
-	newCopyCommand,
-	newSyncCommand,
-	newCloneCommand,
-	newBuildCommand,
-	newPullCommand,
-	newPushCommand,
-	newTagCommand,
-	newClearCacheCommand,
-	newPsCommand,
-	newKillCommand,
-	newSearchCommand,
-	newDoctorCommand,
-	newHelpCommand,
-	newCompletionCommand,
+var table = []row{
+	{"install add i in ins", newInstallCommand},
+	{"login sh", newLoginCommand},
+	{"run", newRunCommand},
+	{"exec", newExecCommand},
+	{"list li ls", newListCommand},
+	{"remove rm", newRemoveCommand},
+	{"backup bak bkp", newBackupCommand},
+	{"restore", newRestoreCommand},
+	{"rename", newRenameCommand},
+	{"reset", newResetCommand},
+	{"copy cp", newCopyCommand},
+	{"sync", newSyncCommand},
+	{"clone", newCloneCommand},
+	{"build", newBuildCommand},
+	{"pull", newPullCommand},
+	{"push", newPushCommand},
+	{"tag", newTagCommand},
+	{"clear-cache clear cl", newClearCacheCommand},
+	{"ps", newPsCommand},
+	{"kill", newKillCommand},
+	{"search", newSearchCommand},
+	{"doctor", newDoctorCommand},
+	{"help h he hel", newHelpCommand},
+	{"completion", newCompletionCommand},
 }
 
 // harmless annotates commands that change nothing: root is not warned.
@@ -38,8 +47,23 @@ const harmless = "harmless"
 
 const summary = "Run Linux containers without root, from Docker and OCI images"
 
-// newRoot builds the whole table.
-func newRoot(a *App) *cobra.Command {
+// rowsFor returns the one row that a command line starting with word needs, or the whole table. Building
+// all commands would take longer than most of what happens before a guest starts.
+func rowsFor(word string) []row {
+	for i, r := range table {
+		names := strings.Fields(r.names)
+		if slices.Contains(names, word) && !slices.Contains(aboutOthers, names[0]) {
+			return table[i : i+1]
+		}
+	}
+	return table
+}
+
+// aboutOthers are the commands that look at the whole table.
+var aboutOthers = []string{"help", "completion"}
+
+// newRoot builds the commands of rows.
+func newRoot(a *App, rows []row) *cobra.Command {
 	root := &cobra.Command{
 		Use:               "proot-distro COMMAND [OPTIONS]",
 		Short:             summary,
@@ -58,8 +82,9 @@ func newRoot(a *App) *cobra.Command {
 	root.Flags().BoolP("help", "h", false, "print this help")
 	root.Flags().Bool("version", false, "print the version")
 	root.Flags().SortFlags = false
-	for _, build := range table {
-		cmd := build(a)
+	for _, r := range rows {
+		cmd := r.build(a)
+		cmd.Aliases = strings.Fields(r.names)[1:]
 		cmd.Flags().SortFlags = false
 		cmd.Flags().BoolP("help", "h", false, "print this help")
 		if cmd.Args == nil {

@@ -28,6 +28,8 @@ import (
 	"github.com/google/go-containerregistry/pkg/v1/static"
 	"github.com/google/go-containerregistry/pkg/v1/tarball"
 	"github.com/google/go-containerregistry/pkg/v1/types"
+
+	"proot-distro/test/fixtures"
 )
 
 // program is the binary under test.
@@ -35,6 +37,7 @@ var program string
 
 func TestMain(m *testing.M) {
 	os.Exit(func() int {
+		fixtures.ObeySignals()
 		dir, err := os.MkdirTemp("", "pd-durability-")
 		if err != nil {
 			fmt.Fprintln(os.Stderr, err)

@@ -61,6 +61,7 @@ func TestMain(m *testing.M) {
 
 // runAll runs the tests as whoever started them and, when that is root, as an ordinary user too.
 func runAll(m *testing.M) (code int, err error) {
+	fixtures.ObeySignals()
 	if os.Getenv("TMPDIR") == "" && holdsStories(memory) {
 		if err := os.Setenv("TMPDIR", memory); err != nil {
 			return 1, err
