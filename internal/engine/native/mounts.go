@@ -112,20 +112,28 @@ func (t *tree) proc(f features) {
 	}
 }
 
-// maskProc makes the files of /proc by which real root rules the machine read-only,
-// and hides what shows its secrets. Nobody else in a user namespace owns them.
-func (t *tree) maskProc() {
-	t.step("protect /proc")
-	for _, name := range []string{"bus", "fs", "irq", "sys", "sysrq-trigger"} {
+// mask makes the files of /proc by which real root rules the machine read-only, and
+// hides what shows its secrets. Nobody else in a user namespace owns them.
+func (t *tree) mask() {
+	t.step("protect /proc and /sys")
+	for _, name := range []string{"acpi", "asound", "bus", "dynamic_debug", "fs", "irq", "mtrr", "scsi", "sys", "sysrq-trigger"} {
 		t.ifPossible(func() {
 			target := t.open("proc/"+name, unix.O_PATH)
 			t.cover(target, t.cloneOf(target, unix.AT_RECURSIVE), unix.MOUNT_ATTR_RDONLY)
 		})
 	}
-	for _, name := range []string{"kcore", "keys", "timer_list"} {
+	for _, name := range []string{"kcore", "keys", "latency_stats", "sched_debug", "timer_list"} {
 		t.ifPossible(func() {
 			target := t.open("proc/"+name, unix.O_PATH)
 			t.cover(target, t.clone("/dev/null", false), 0)
+		})
+	}
+	for _, name := range []string{"firmware", "kernel/debug", "kernel/tracing", "devices/virtual/powercap"} {
+		t.ifPossible(func() {
+			target := t.open("sys/"+name, unix.O_PATH|unix.O_DIRECTORY)
+			t.attempt(1, unix.SYS_FCHDIR, target) // closed to root of a namespace, it needs no cover
+			t.do(unix.SYS_MOUNT, "tmpfs", ".", "tmpfs", unix.MS_RDONLY|unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "size=4k")
+			t.do(unix.SYS_CLOSE, target)
 		})
 	}
 }

@@ -265,7 +265,7 @@ func (p *Process) planSetup(s *plan, stdin int) error {
 		t.bind(b, source)
 	}
 	if os.Geteuid() == 0 {
-		t.maskProc()
+		t.mask()
 	}
 	if p.apt {
 		t.file(engine.AptConfig, aptConfig)

@@ -141,6 +141,23 @@ elsewhere
 `)
 }
 
+// TestMasks has real root look for what tells of the machine, and for what changes it.
+func TestMasks(t *testing.T) {
+	if os.Getuid() != 0 {
+		return // whom the files of the kernel do not belong to
+	}
+	wantOutput(t, script(newRootfs(t), `
+for dir in /sys/firmware /sys/kernel/debug /sys/kernel/tracing /sys/devices/virtual/powercap; do
+	if test -d $dir; then ls -A $dir; fi
+done
+for file in kcore keys latency_stats sched_debug timer_list; do
+	if test -e /proc/$file; then cat /proc/$file; fi
+done
+for file in /proc/sys/kernel/core_pattern /proc/sysrq-trigger /proc/irq/default_smp_affinity /proc/mtrr /proc/dynamic_debug/control; do
+	if test -e $file && (echo >>$file) 2>/dev/null; then echo $file can be written; fi
+done`), "")
+}
+
 func TestExecLeavesNothingOpen(t *testing.T) {
 	kept := filepath.Join(t.TempDir(), "kept")
 	s := script(newRootfs(t), "ls -l /proc/self/fd /proc/1/fd/ 2>&1")
