@@ -146,8 +146,8 @@ func runBuild(cmd *cobra.Command, a *App, o buildOptions, dir string) error {
 		return err
 	}
 	defer release()
-	if err := b.Cache.TrimTrees(); err != nil {
-		a.UI.Warnf("leftovers of earlier builds could not be deleted: %v", err)
+	if err := b.Cache.TidyTrees(); err != nil {
+		a.UI.Warnf("unpacked layers of earlier builds could not be tidied: %v", err)
 	}
 	unlock, err := b.Cache.Lock(image.Shared) // until the tags refer to what was built
 	if err != nil {

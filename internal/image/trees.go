@@ -1,16 +1,19 @@
 package image
 
 import (
+	"bytes"
 	"cmp"
 	"crypto/rand"
 	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
+	"os"
 	"path"
 	"path/filepath"
 	"slices"
 	"strings"
+	"sync"
 	"time"
 
 	"github.com/opencontainers/go-digest"
@@ -19,18 +22,31 @@ import (
 )
 
 // Unpacked layers, for builds: the directory build_trees/<chain ID> of the cache has the files of a tree, or the upper
-// directory of an overlay over another tree, and tree.json. Nobody writes to one any more once it has that name. Its
-// blobs are in the cache as well, so that a tree can always be made again.
+// directory of an overlay over another tree, and tree.json. Nobody writes to its files any more once it has that name.
+// Its blobs are in the cache as well, so that a tree can always be made again.
+//
+// A tree gets its name before it is on the disk, since to wait for that would take long. So it counts only until the
+// system stops, which may be for lack of power: tree.json names the boot. The first build after the kernel
+// has had the time to write it asks for that, in a moment, and marks the tree as synced.
 const (
 	treesDir   = "build_trees"
 	treeFiles  = "files"
 	treeInfo   = "tree.json"
+	treeSynced = "synced"
 	newTree    = ".new-" // while it is filled
 	doomedTree = ".old-" // while it is deleted
 
 	maxTreeInfo = 64 << 20 // bytes
 	maxTrees    = 10 << 30 // bytes, of all trees together; those that were not used for the longest time go first
+	// writtenBack is the age at which Linux has written a file by itself (vm.dirty_expire_centisecs), and some more.
+	writtenBack = time.Minute
 )
+
+// bootID differs each time that the system starts, see proc_sys_kernel(5). It is empty where nobody may know it.
+var bootID = sync.OnceValue(func() string {
+	id, _ := os.ReadFile("/proc/sys/kernel/random/boot_id")
+	return string(bytes.TrimSpace(id))
+})
 
 // TreeInfo is what is known of a tree.
 type TreeInfo struct {
@@ -62,15 +78,25 @@ func (c *Cache) FindTree(chain digest.Digest) (info TreeInfo, files *rootfs.FS, 
 	return info, files, nil
 }
 
-func readTreeInfo(tree *rootfs.FS, name string) (info TreeInfo, err error) {
+// treeRecord is the content of tree.json.
+type treeRecord struct {
+	TreeInfo
+	Boot string `json:"boot"` // in which the tree was made
+}
+
+func readTreeInfo(tree *rootfs.FS, name string) (TreeInfo, error) {
+	var rec treeRecord
 	data, err := tree.ReadFile(path.Join(name, treeInfo), maxTreeInfo)
 	if err == nil {
-		err = json.Unmarshal(data, &info)
+		err = json.Unmarshal(data, &rec)
+	}
+	if err == nil && (rec.Boot == "" || rec.Boot != bootID()) {
+		_, err = tree.Lstat(path.Join(name, treeSynced))
 	}
 	if err != nil && !errors.Is(err, fs.ErrNotExist) {
 		err = fmt.Errorf("read unpacked layers: %w (%w)", err, fs.ErrNotExist) // as good as none
 	}
-	return info, err
+	return rec.TreeInfo, err
 }
 
 // NewTree is a tree that grows.
@@ -81,7 +107,7 @@ type NewTree struct {
 }
 
 // NewTree begins a tree, or something else that shall lie on the file system of trees. It is deleted by Close unless
-// it was committed; what a killed process leaves, by TrimTrees.
+// it was committed; what a killed process leaves, by TidyTrees.
 func (c *Cache) NewTree() (t *NewTree, err error) {
 	tree, err := c.open(true)
 	if err != nil {
@@ -109,7 +135,7 @@ func (t *NewTree) Commit(chain digest.Digest, info TreeInfo) error {
 	if err != nil {
 		return err
 	}
-	data, err := json.Marshal(info)
+	data, err := json.Marshal(treeRecord{info, bootID()})
 	if err == nil {
 		err = tree.WriteFile(path.Join(t.name, treeInfo), data, 0o600)
 	}
@@ -157,10 +183,61 @@ func (t *NewTree) Close() error {
 	return errors.Join(errs...)
 }
 
-// TrimTrees deletes what killed builds have left of trees, and trees that were not used for the longest time when they take too
-// much room. While the cache is in use it does nothing.
-func (c *Cache) TrimTrees() error {
-	return c.trimTrees(maxTrees)
+// TidyTrees is for the start of a build: it syncs trees of earlier ones, and deletes what killed builds have left of trees, and
+// trees that were not used for the longest time when they take too much room. While the cache is in use it deletes
+// nothing.
+func (c *Cache) TidyTrees() error {
+	return errors.Join(c.syncTrees(time.Now().Add(-writtenBack)), c.trimTrees(maxTrees))
+}
+
+// syncTrees has the trees that were made before some time written to disk, where that is not known yet.
+func (c *Cache) syncTrees(before time.Time) error {
+	tree, entries, err := c.listTrees()
+	if err != nil {
+		return err
+	}
+	var marked []*rootfs.Dir
+	for _, e := range entries {
+		name := path.Join(treesDir, e.Name)
+		made, err := tree.Lstat(path.Join(name, treeInfo))
+		if err != nil || strings.HasPrefix(e.Name, ".") || made.MTime.After(before) {
+			continue
+		}
+		if _, err := tree.Lstat(path.Join(name, treeSynced)); !errors.Is(err, fs.ErrNotExist) {
+			continue
+		}
+		if _, err := readTreeInfo(tree, name); err != nil {
+			continue // of another boot
+		}
+		// The mark goes to this one, were the name given to another tree meanwhile.
+		if d, err := tree.OpenDir(name); err == nil {
+			defer d.Close()
+			marked = append(marked, d)
+		}
+	}
+	if len(marked) == 0 {
+		return nil
+	}
+	if err := marked[0].SyncFS(); err != nil {
+		return fmt.Errorf("sync unpacked layers: %w", err)
+	}
+	for _, d := range marked {
+		if err := d.WriteFile(treeSynced, nil, 0o600); err != nil && !errors.Is(err, fs.ErrNotExist) {
+			return fmt.Errorf("sync unpacked layers: %w", err)
+		}
+	}
+	return nil
+}
+
+// listTrees lists treesDir, which need not exist.
+func (c *Cache) listTrees() (tree *rootfs.FS, entries []rootfs.Entry, err error) {
+	if tree, err = c.open(false); err == nil {
+		entries, err = tree.ReadDir(treesDir)
+	}
+	if err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return nil, nil, fmt.Errorf("look for unpacked layers: %w", err)
+	}
+	return tree, entries, nil
 }
 
 func (c *Cache) trimTrees(limit int64) error {
@@ -181,17 +258,9 @@ func (c *Cache) trimTrees(limit int64) error {
 
 // treesToTrim names trees, and leftovers, below treesDir.
 func (c *Cache) treesToTrim(limit int64) (doomed []string, err error) {
-	tree, err := c.open(false)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
+	tree, entries, err := c.listTrees()
+	if err != nil {
 		return nil, err
-	}
-	entries, err := tree.ReadDir(treesDir)
-	if errors.Is(err, fs.ErrNotExist) {
-		return nil, nil
-	} else if err != nil {
-		return nil, fmt.Errorf("look for unpacked layers: %w", err)
 	}
 	type known struct {
 		name string

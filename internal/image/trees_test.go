@@ -102,9 +102,45 @@ func TestTrees(t *testing.T) {
 	}
 }
 
+// A tree that may not be on the disk counts until the system stops; one that was synced, always.
+func TestTreesOfAnotherBoot(t *testing.T) {
+	c, dirs := newCache(t)
+	young, old := keepTree(t, c, "young", TreeInfo{}), keepTree(t, c, "old", TreeInfo{Size: 7})
+	info := func(chain digest.Digest) string { return filepath.Join(dirs.Cache, treesDir, chain.Encoded(), treeInfo) }
+	before := time.Now().Add(-2 * writtenBack)
+	if err := errors.Join(os.Chtimes(info(old), before, before), c.TidyTrees()); err != nil {
+		t.Fatal(err)
+	}
+	if got := c.found(t, young, old); !slices.Equal(got, []string{"young", "old"}) {
+		t.Errorf("found %q in this boot", got)
+	}
+	for _, chain := range []digest.Digest{young, old} {
+		data, err := os.ReadFile(info(chain))
+		if err != nil || bootID() == "" || !strings.Contains(string(data), bootID()) {
+			t.Fatalf("%s, %v", data, err)
+		}
+		data = []byte(strings.ReplaceAll(string(data), bootID(), "another"))
+		if err := os.WriteFile(info(chain), data, 0o600); err != nil {
+			t.Fatal(err)
+		}
+	}
+	if got := c.found(t, young, old); !slices.Equal(got, []string{"old"}) {
+		t.Errorf("found %q in the next boot", got)
+	}
+	if err := os.Chtimes(info(young), before, before); err != nil {
+		t.Fatal(err)
+	}
+	if err := c.TidyTrees(); err != nil {
+		t.Fatal(err)
+	}
+	if left := listTrees(t, dirs.Cache); !slices.Equal(left, []string{old.Encoded()}) {
+		t.Errorf("left: %q", left)
+	}
+}
+
 func TestTrimTrees(t *testing.T) {
 	c, dirs := newCache(t)
-	if err := c.TrimTrees(); err != nil {
+	if err := c.TidyTrees(); err != nil {
 		t.Error("of nothing: ", err)
 	}
 	base := keepTree(t, c, "base", TreeInfo{Size: 50})

@@ -214,6 +214,17 @@ func (d *Dir) SetXattr(name, attr string, value []byte) error {
 	return d.wrap("setxattr", name, unix.Fsetxattr(fd, attr, value, 0))
 }
 
+// SyncFS has everything written to disk that was written to the directory's file system, and
+// waits for it (syncfs(2)).
+func (d *Dir) SyncFS() error {
+	fd, err := openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
+	if err != nil {
+		return d.wrap("open", "", err)
+	}
+	defer unix.Close(fd)
+	return d.wrap("syncfs", "", unix.Syncfs(fd))
+}
+
 // ReadDir lists the directory, sorted by name.
 func (d *Dir) ReadDir() ([]Entry, error) {
 	fd, err := openat(d.fd, ".", unix.O_RDONLY|unix.O_DIRECTORY, 0)
