@@ -54,6 +54,8 @@ type File struct {
 	globals *vars             // of FROM: predefined ones and the ARGs before the first FROM
 	args    map[string]string // --build-arg
 	known   map[string]bool   // build args that an ARG asked for
+
+	expanded float64 // bytes; see charge
 }
 
 // Stage is one FROM and what follows.
@@ -119,7 +121,7 @@ func (f *File) addStage(st *instructions.Stage) error {
 	if !s.Named {
 		s.Name = "stage-" + strconv.Itoa(s.Index)
 	}
-	base, err := f.lex.ProcessWordWithMatches(st.BaseName, f.globals)
+	base, err := f.expand(st.BaseName)
 	if err != nil {
 		return f.At(st.Location, err)
 	}
@@ -136,11 +138,19 @@ func (f *File) addStage(st *instructions.Stage) error {
 	return nil
 }
 
+// expand replaces the variables in a word of FROM.
+func (f *File) expand(word string) (shell.ProcessWordResult, error) {
+	if err := f.charge(word, f.globals); err != nil {
+		return shell.ProcessWordResult{}, err
+	}
+	return f.lex.ProcessWordWithMatches(word, f.globals)
+}
+
 func (f *File) expandPlatform(s *Stage, word string) error {
 	if word == "" {
 		return nil
 	}
-	p, err := f.lex.ProcessWordWithMatches(word, f.globals)
+	p, err := f.expand(word)
 	if err != nil {
 		return f.At(s.Location, err)
 	}

@@ -2,6 +2,7 @@ package dockerfile
 
 import (
 	"errors"
+	"fmt"
 	"os"
 	"path/filepath"
 	"slices"
@@ -239,6 +240,52 @@ func corpus(f *testing.F) {
 			f.Add(text)
 		}
 	}
+}
+
+// Memory and stack stay small, whatever the variables.
+func TestVariablesHaveABudget(t *testing.T) {
+	doubling := "ARG A0=" + strings.Repeat("x", 50) + "\n"
+	for i := range 40 {
+		doubling += fmt.Sprintf("ARG A%d=$A%d$A%[2]d\n", i+1, i)
+	}
+	long := strings.Repeat("x", 50_000)
+	for _, test := range []struct{ text, want string }{
+		{doubling + "FROM scratch\n", "D, line 21: its variables would make the Dockerfile larger than 64 MiB"},
+		{"FROM scratch\nARG A=" + long + "\nENV B=${A//x/$A}\n", "D, line 3: its variables would make the Dockerfile larger than 64 MiB"},
+		{"FROM scratch\nARG A=" + long + "\nEXPOSE " + strings.Repeat("$A", 3000) + "\n", "D, line 3: its variables would make the Dockerfile larger than 64 MiB"},
+		{"FROM scratch\nENV B=" + strings.Repeat("${A:-", 10_000) + "\n", "D, line 2: its variables are nested too deeply"},
+		{"ARG A=1.2\nFROM scratch\nARG A\nENV B=${A//./_}${A/./${A:-x}}\nENV C=" + long + "\n", "<nil>"},
+	} {
+		if got := fmt.Sprint(expandAll(test.text)); got != test.want {
+			t.Errorf("%.60q…: %s, want %s", test.text, got, test.want)
+		}
+	}
+}
+
+// expandAll goes through the only stage of a Dockerfile as a build does.
+func expandAll(text string) error {
+	file, err := Parse([]byte(text), Options{Name: "D", Build: platform.X86_64, Target: platform.X86_64})
+	if err != nil {
+		return err
+	}
+	s := file.NewScope(nil)
+	for _, c := range file.Stages[0].Commands {
+		if err := s.Expand(c); err != nil {
+			return err
+		}
+		switch c := c.(type) {
+		case *instructions.ArgCommand:
+			_, err = s.Declare(c)
+		case *instructions.EnvCommand:
+			for _, kv := range c.Env {
+				s.Set(kv.Key, kv.Value)
+			}
+		}
+		if err != nil {
+			return err
+		}
+	}
+	return nil
 }
 
 // No text makes the front end panic, and a mistake is on a line of the text.

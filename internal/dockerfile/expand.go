@@ -30,6 +30,9 @@ func (s *Scope) Expand(c instructions.Command) error {
 }
 
 func (s *Scope) word(lex *shell.Lex, c instructions.Command, word string) (string, error) {
+	if err := s.file.charge(word, s.env); err != nil {
+		return "", err
+	}
 	result, unmatched, err := lex.ProcessWord(word, s.env)
 	s.lintUndefined(c, unmatched)
 	return result, err
@@ -39,6 +42,9 @@ func (s *Scope) word(lex *shell.Lex, c instructions.Command, word string) (strin
 func (s *Scope) expandPorts(c *instructions.ExposeCommand) error {
 	var ports []string
 	for _, word := range c.Ports {
+		if err := s.file.charge(word, s.env); err != nil {
+			return err
+		}
 		words, err := s.file.lex.ProcessWords(word, s.env)
 		if err != nil {
 			return err
@@ -95,8 +101,10 @@ func appendOnce(list []string, key string) []string {
 func (s *Scope) Display(code string) string {
 	lex := *s.file.lex
 	lex.RawQuotes, lex.RawEscapes, lex.SkipUnsetEnv = true, true, true
-	if expanded, _, err := lex.ProcessWord(code, s.env); err == nil {
-		code = expanded
+	if size, nested := measure(code, s.env.longest); size < MaxSize && nested <= maxNested {
+		if expanded, _, err := lex.ProcessWord(code, s.env); err == nil {
+			code = expanded
+		}
 	}
 	word, rest, _ := strings.Cut(code, " ")
 	return strings.Join(strings.Fields(strings.ToUpper(word)+" "+rest), " ")

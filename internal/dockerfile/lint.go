@@ -108,12 +108,16 @@ func (f *File) lintStages(stages []instructions.Stage) {
 // lintDefaults looks for bases that are no image names unless --build-arg sets something.
 func (f *File) lintDefaults(metaArgs []instructions.ArgCommand, stages []instructions.Stage) {
 	env := f.globals.clone()
+	defer func(before float64) { f.expanded = before }(f.expanded)
 	for i := range metaArgs {
 		if f.evaluate(env, &metaArgs[i], nil) != nil {
 			return // reported when it counts
 		}
 	}
 	for _, s := range stages {
+		if f.charge(s.BaseName, env) != nil {
+			return
+		}
 		base, _, err := f.lex.ProcessWord(s.BaseName, env)
 		if err != nil {
 			return

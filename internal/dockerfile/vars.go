@@ -11,8 +11,9 @@ import (
 
 // vars are variables in the order of their first setting. It is a [shell.EnvGetter].
 type vars struct {
-	keys   []string
-	values map[string]string
+	keys    []string
+	values  map[string]string
+	longest int // of values, in bytes
 }
 
 func (v *vars) Get(key string) (string, bool) {
@@ -30,6 +31,7 @@ func (v *vars) set(key, value string) {
 		v.keys = append(v.keys, key)
 	}
 	v.values[key] = value
+	v.longest = max(v.longest, len(value))
 }
 
 func (v *vars) clone() *vars {
@@ -116,7 +118,11 @@ func (f *File) evaluate(env *vars, c *instructions.ArgCommand, given map[string]
 		if arg.Value == nil {
 			continue
 		}
-		value, _, err := f.lex.ProcessWord(*arg.Value, env)
+		err := f.charge(*arg.Value, env)
+		var value string
+		if err == nil {
+			value, _, err = f.lex.ProcessWord(*arg.Value, env)
+		}
 		if err != nil {
 			return f.At(c.Location(), err)
 		}
