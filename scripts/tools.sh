@@ -6,7 +6,7 @@ set -euo pipefail
 # program=package; what a machine has already is not touched.
 demo=(mmdebstrap=mmdebstrap docker-registry=docker-registry proot=proot setpriv=util-linux)
 test=("${demo[@]}" skopeo=skopeo umoci=umoci qemu-aarch64-static=qemu-user-static update-binfmts=binfmt-support
-	arch-test=arch-test xz=xz-utils zstd=zstd pigz=pigz rsync=rsync bzip2=bzip2 newuidmap=uidmap bwrap=bubblewrap ssh-add=openssh-client zsh=zsh fish=fish man=man-db python3=python3)
+	arch-test=arch-test xz=xz-utils zstd=zstd pigz=pigz rsync=rsync bzip2=bzip2 newuidmap=uidmap bwrap=bubblewrap ssh-add=openssh-client zsh=zsh fish=fish man=man-db python3=python3 bsdtar=libarchive-tools)
 bench=("${test[@]}" buildah=buildah)
 release=(qemu-aarch64-static=qemu-user-static)
 

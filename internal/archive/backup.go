@@ -53,6 +53,7 @@ func writeContainer(ctx context.Context, req BackupRequest, w io.Writer) (layer.
 	defer func() { meter.Done() }()
 	stats, err := layer.Archive(ctx, tree, out, layer.ArchiveOptions{
 		Prefix:  req.Container.Name + "/" + rootfsDir,
+		Stream:  buffered,
 		Owners:  req.Container.AllIDs(),
 		Records: records(req.Container),
 		OnScan: func(_, bytes int64) {

@@ -5,6 +5,7 @@ import (
 	"context"
 	"errors"
 	"fmt"
+	"io"
 	"io/fs"
 	"os"
 	"time"
@@ -16,9 +17,12 @@ import (
 
 // ArchiveOptions say how a tree is written into an archive.
 type ArchiveOptions struct {
-	Prefix  string                       // of every name: "debian/rootfs"
-	Owners  bool                         // entries have the owners of their files; else all belong to root
-	Records map[string]string            // PAX records of the first entry, the root's; may be nil
+	Prefix  string            // of every name: "debian/rootfs"
+	Owners  bool              // entries have the owners of their files; else all belong to root
+	Records map[string]string // PAX records of the first entry, the root's; may be nil
+	// Stream is what the archive is written into, past the tar.Writer where files have large holes: these are
+	// left out of the archive. When it is nil, they are zeros in it.
+	Stream  io.Writer
 	OnScan  func(entries, bytes int64)   // once it is known how much there is; may be nil
 	OnEntry func(path string, n int64)   // each entry, once written, with its content's bytes; may be nil
 	OnSkip  func(path, reason string)    // what an archive does not hold, or could not be read; may be nil
@@ -187,19 +191,24 @@ func (a *archiver) archiveFile(c change, hdr *tar.Header) error {
 	}
 	hdr.Typeflag, hdr.Size = tar.TypeReg, info.Size()
 	hdr.PAXRecords = paxXattrs(fileXattrs(f))
-	if err := a.tar.WriteHeader(hdr); err != nil {
-		return fmt.Errorf("write archive: %w", err)
-	}
 	if c.node.linked {
 		a.links[c.node.inode()] = hdr.Name
 	}
 	a.written.Bytes += hdr.Size
-	return a.wholeContent(c, f, hdr.Size)
+	if a.o.Stream != nil {
+		if data := extentsOf(f, hdr.Size); data != nil {
+			return a.sparseFile(c, f, hdr, data)
+		}
+	}
+	if err := a.tar.WriteHeader(hdr); err != nil {
+		return fmt.Errorf("write archive: %w", err)
+	}
+	return a.wholeContent(a.tar, c, f, hdr.Size)
 }
 
 // wholeContent copies size bytes, of which a file that has become shorter lacks the last.
-func (a *archiver) wholeContent(c change, f *os.File, size int64) error {
-	left, err := a.packer.content(f, size)
+func (a *archiver) wholeContent(w io.Writer, c change, f *os.File, size int64) error {
+	left, err := a.packer.content(w, f, size)
 	if !errors.Is(err, ErrChanging) {
 		return err
 	}
@@ -207,7 +216,7 @@ func (a *archiver) wholeContent(c change, f *os.File, size int64) error {
 		a.o.OnWarn(c.path, "it became shorter while it was read; the rest is zeros")
 	}
 	for left > 0 {
-		n, err := a.tar.Write(zeros[:min(left, int64(len(zeros)))])
+		n, err := w.Write(zeros[:min(left, int64(len(zeros)))])
 		if err != nil {
 			return err
 		}

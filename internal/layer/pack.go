@@ -149,7 +149,7 @@ func (p *packer) file(c change, hdr *tar.Header) error {
 	if err := p.tar.WriteHeader(hdr); err != nil {
 		return err
 	}
-	if _, err := p.content(f, c.node.size); err != nil {
+	if _, err := p.content(p.tar, f, c.node.size); err != nil {
 		return err
 	}
 	p.stats.Bytes += c.node.size
@@ -191,8 +191,8 @@ func statUnchanged(f *os.File, n *node) (unix.Stat_t, error) {
 	return st, nil
 }
 
-// content copies exactly size bytes, and gives what is left when it cannot.
-func (p *packer) content(f *os.File, size int64) (left int64, err error) {
+// content copies exactly size bytes into w, and gives what is left when it cannot.
+func (p *packer) content(w io.Writer, f *os.File, size int64) (left int64, err error) {
 	if p.buf == nil {
 		p.buf = make([]byte, packBuffer)
 	}
@@ -207,7 +207,7 @@ func (p *packer) content(f *os.File, size int64) (left int64, err error) {
 		if err != nil {
 			return size, err
 		}
-		if _, err := p.tar.Write(p.buf[:n]); err != nil {
+		if _, err := w.Write(p.buf[:n]); err != nil {
 			return size, err
 		}
 		size -= int64(n)
