@@ -9,7 +9,7 @@ import (
 const (
 	// maxExpanded bounds what all variables of a Dockerfile may become, in bytes: a few lines, each of which
 	// doubles a variable, would fill any memory.
-	maxExpanded = 64 << 20
+	maxExpanded = 32 << 20
 	// maxNested bounds variables within defaults of variables, each of which takes a piece of the stack.
 	maxNested = 100
 )

@@ -250,9 +250,9 @@ func TestVariablesHaveABudget(t *testing.T) {
 	}
 	long := strings.Repeat("x", 50_000)
 	for _, test := range []struct{ text, want string }{
-		{doubling + "FROM scratch\n", "D, line 21: its variables would make the Dockerfile larger than 64 MiB"},
-		{"FROM scratch\nARG A=" + long + "\nENV B=${A//x/$A}\n", "D, line 3: its variables would make the Dockerfile larger than 64 MiB"},
-		{"FROM scratch\nARG A=" + long + "\nEXPOSE " + strings.Repeat("$A", 3000) + "\n", "D, line 3: its variables would make the Dockerfile larger than 64 MiB"},
+		{doubling + "FROM scratch\n", "D, line 20: its variables would make the Dockerfile larger than 32 MiB"},
+		{"FROM scratch\nARG A=" + long + "\nENV B=${A//x/$A}\n", "D, line 3: its variables would make the Dockerfile larger than 32 MiB"},
+		{"FROM scratch\nARG A=" + long + "\nEXPOSE " + strings.Repeat("$A", 3000) + "\n", "D, line 3: its variables would make the Dockerfile larger than 32 MiB"},
 		{"FROM scratch\nENV B=" + strings.Repeat("${A:-", 10_000) + "\n", "D, line 2: its variables are nested too deeply"},
 		{"ARG A=1.2\nFROM scratch\nARG A\nENV B=${A//./_}${A/./${A:-x}}\nENV C=" + long + "\n", "<nil>"},
 	} {
