@@ -83,7 +83,7 @@ func (d *Dir) stat(op, name string) (Info, error) {
 	if err != nil {
 		return Info{}, d.wrap(op, name, err)
 	}
-	return infoOf(&st), nil
+	return InfoOf(&st), nil
 }
 
 // Readlink gives a link's target.
@@ -116,7 +116,7 @@ func (d *Dir) Mkdir(name string, perm fs.FileMode) error {
 	if err := d.check("mkdir", name); err != nil {
 		return err
 	}
-	return d.wrap("mkdir", name, unix.Mkdirat(d.fd, name, unixMode(perm)))
+	return d.wrap("mkdir", name, unix.Mkdirat(d.fd, name, UnixMode(perm)))
 }
 
 // Remove removes a file, a link or an empty directory.
@@ -146,7 +146,7 @@ func (d *Dir) Chmod(name string, mode fs.FileMode) error {
 	if err := d.check("chmod", name); err != nil {
 		return err
 	}
-	return d.wrap("chmod", name, chmodat(d.fd, name, unixMode(mode)))
+	return d.wrap("chmod", name, chmodat(d.fd, name, UnixMode(mode)))
 }
 
 func chmodat(dir int, name string, mode uint32) error {
@@ -242,7 +242,7 @@ func (d *Dir) ReadDir() ([]Entry, error) {
 		if name == "" {
 			break
 		}
-		entry := Entry{Name: name, Type: fileMode(uint32(typ) << 12).Type()}
+		entry := Entry{Name: name, Type: FileMode(uint32(typ) << 12).Type()}
 		if typ == unix.DT_UNKNOWN {
 			info, err := d.stat("lstat", name)
 			if errors.Is(err, fs.ErrNotExist) {

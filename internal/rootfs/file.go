@@ -31,7 +31,7 @@ func (d *Dir) Create(name string, perm fs.FileMode) (*os.File, error) {
 		return nil, err
 	}
 	// What O_EXCL creates is new and regular, which saves the checks.
-	fd, err := openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, unixMode(perm))
+	fd, err := openat(d.fd, name, unix.O_WRONLY|unix.O_CREAT|unix.O_EXCL|unix.O_NOFOLLOW, UnixMode(perm))
 	if err != nil {
 		return nil, d.wrap("create", name, err)
 	}
@@ -74,7 +74,7 @@ func (d *Dir) WriteFile(name string, data []byte, perm fs.FileMode) (err error) 
 
 // openFile is OpenFile that takes "." too, for the sake of its error.
 func (d *Dir) openFile(name string, flag int, perm fs.FileMode) (*os.File, error) {
-	fd, err := openSafe(d.fd, name, flag, unixMode(perm), unix.S_IFREG)
+	fd, err := openSafe(d.fd, name, flag, UnixMode(perm), unix.S_IFREG)
 	if err != nil {
 		return nil, d.wrap("open", name, err)
 	}

@@ -7,10 +7,11 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-func infoOf(st *unix.Stat_t) Info {
+// InfoOf gives what fstat(2) tells.
+func InfoOf(st *unix.Stat_t) Info {
 	sec, nsec := st.Mtim.Unix()
 	return Info{
-		Mode:  fileMode(uint32(st.Mode)),
+		Mode:  FileMode(uint32(st.Mode)),
 		Size:  st.Size,
 		MTime: time.Unix(sec, nsec),
 		Dev:   uint64(st.Dev),
@@ -31,8 +32,8 @@ var modeBits = [...]struct {
 	{fs.ModeSticky, unix.S_ISVTX},
 }
 
-// fileMode turns st_mode into Go's form.
-func fileMode(m uint32) fs.FileMode {
+// FileMode turns st_mode into Go's form.
+func FileMode(m uint32) fs.FileMode {
 	mode := fs.FileMode(m & 0o777)
 	for _, b := range modeBits {
 		if m&b.unix != 0 {
@@ -59,8 +60,8 @@ func fileMode(m uint32) fs.FileMode {
 	return mode
 }
 
-// unixMode gives the permissions and special bits as chmod(2) takes them.
-func unixMode(mode fs.FileMode) uint32 {
+// UnixMode gives the permissions and special bits as chmod(2) takes them.
+func UnixMode(mode fs.FileMode) uint32 {
 	m := uint32(mode.Perm())
 	for _, b := range modeBits {
 		if mode&b.mode != 0 {

@@ -179,14 +179,14 @@ func (w *walk) down(name string) error {
 
 // create creates a directory that was missing.
 func (w *walk) create(name string) error {
-	err := unix.Mkdirat(w.fd, name, unixMode(w.perm))
+	err := unix.Mkdirat(w.fd, name, UnixMode(w.perm))
 	if err == unix.EEXIST { // no longer
 		return nil
 	}
 	if err != nil {
 		return err
 	}
-	return chmodat(w.fd, name, unixMode(w.perm))
+	return chmodat(w.fd, name, UnixMode(w.perm))
 }
 
 // final reports whether name, the last component, is the result; else it was a

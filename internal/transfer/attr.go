@@ -56,50 +56,11 @@ func setTime(dir int, name string, mtime time.Time) error {
 	return unix.UtimesNanoAt(dir, name, []unix.Timespec{{Nsec: unix.UTIME_OMIT}, m}, unix.AT_SYMLINK_NOFOLLOW)
 }
 
-// specialBits pairs Go's special permission bits with those of chmod(2).
-var specialBits = [...]struct {
-	mode fs.FileMode
-	unix uint32
-}{
-	{fs.ModeSetuid, unix.S_ISUID},
-	{fs.ModeSetgid, unix.S_ISGID},
-	{fs.ModeSticky, unix.S_ISVTX},
-}
-
-// infoOf gives what a copy keeps of a regular file or a directory.
-func infoOf(st *unix.Stat_t) rootfs.Info {
-	sec, nsec := st.Mtim.Unix()
-	info := rootfs.Info{
-		Mode: fs.FileMode(st.Mode & 0o777), Size: st.Size, MTime: time.Unix(sec, nsec),
-		UID: int(st.Uid), GID: int(st.Gid),
-	}
-	if st.Mode&unix.S_IFMT == unix.S_IFDIR {
-		info.Mode |= fs.ModeDir
-	}
-	for _, bit := range specialBits {
-		if uint32(st.Mode)&bit.unix != 0 {
-			info.Mode |= bit.mode
-		}
-	}
-	return info
-}
-
 // statDir describes an open directory.
 func statDir(dir *rootfs.Dir) rootfs.Info {
 	var st unix.Stat_t
 	if unix.Fstat(dir.Fd(), &st) != nil {
 		return rootfs.Info{}
 	}
-	return infoOf(&st)
-}
-
-// unixMode gives permissions and special bits as chmod(2) takes them.
-func unixMode(mode fs.FileMode) uint32 {
-	m := uint32(mode.Perm())
-	for _, bit := range specialBits {
-		if mode&bit.mode != 0 {
-			m |= bit.unix
-		}
-	}
-	return m
+	return rootfs.InfoOf(&st)
 }

@@ -153,7 +153,7 @@ func rename(s, d *place) (bool, error) {
 	n := &node{dst: d.dir, old: statDir(d.dir)}
 	err := n.change(func() error { return s.dir.Rename(s.base, d.dir, d.base) })
 	if n.wide {
-		_ = unix.Fchmodat(d.dir.Fd(), ".", unixMode(n.old.Mode), 0) // as it was
+		_ = unix.Fchmodat(d.dir.Fd(), ".", rootfs.UnixMode(n.old.Mode), 0) // as it was
 	}
 	switch {
 	case err == nil:

@@ -31,7 +31,7 @@ func (p *pass) file(j job, buf []byte) {
 		return
 	}
 	defer unix.Close(in)
-	info := infoOf(&st)
+	info := rootfs.InfoOf(&st)
 	if j.old != nil && info.Size == j.old.Size {
 		var same bool
 		if same, err = p.sameContent(j, in, info, buf); same {
@@ -81,7 +81,7 @@ func (p *pass) openSource(j job) (fd int, st unix.Stat_t, err error) {
 		unix.Close(fd)
 		return -1, st, closeErr
 	}
-	st.Mode = st.Mode&^0o777 | unixMode(info.Mode)
+	st.Mode = st.Mode&^0o777 | rootfs.UnixMode(info.Mode)
 	return fd, st, err
 }
 
@@ -158,7 +158,7 @@ func (p *pass) write(n *node, name string, info rootfs.Info, d *data) (err error
 		p.keepOwner(n.dst.Fd(), name, info)
 	}
 	if err == nil {
-		err = unix.Fchmod(d.out, unixMode(p.keptMode(info))) // after its owner, since that clears bits
+		err = unix.Fchmod(d.out, rootfs.UnixMode(p.keptMode(info))) // after its owner, since that clears bits
 	}
 	if closeErr := unix.Close(d.out); err == nil {
 		err = closeErr

@@ -170,7 +170,7 @@ func (p *pass) release(n *node) {
 		p.fail("write", p.to.at(n.dst.Path()), err)
 	}
 	if n.reopened {
-		_ = unix.Fchmodat(n.src.Fd(), ".", unixMode(n.final.Mode), 0) // it was ours to open, so it is to close
+		_ = unix.Fchmodat(n.src.Fd(), ".", rootfs.UnixMode(n.final.Mode), 0) // it was ours to open, so it is to close
 	}
 	if !n.lent {
 		n.src.Close()
@@ -192,7 +192,7 @@ func (p *pass) finish(n *node) error {
 	if !n.fresh && !n.wide && mode == n.old.Mode {
 		return nil
 	}
-	return unix.Fchmodat(n.dst.Fd(), ".", unixMode(mode), 0)
+	return unix.Fchmodat(n.dst.Fd(), ".", rootfs.UnixMode(mode), 0)
 }
 
 // change runs something that changes n.dst, which is made writable if need be.
@@ -212,7 +212,7 @@ func (n *node) widen() bool {
 	n.mu.Lock()
 	defer n.mu.Unlock()
 	if !n.wide && !n.fresh && n.old.Mode.Perm()&0o700 != 0o700 {
-		n.wide = unix.Fchmodat(n.dst.Fd(), ".", unixMode(n.old.Mode)|0o700, 0) == nil
+		n.wide = unix.Fchmodat(n.dst.Fd(), ".", rootfs.UnixMode(n.old.Mode)|0o700, 0) == nil
 	}
 	return n.wide
 }

@@ -7,19 +7,10 @@ import (
 	"strings"
 
 	modes "github.com/tonistiigi/dchapes-mode"
+	"golang.org/x/sys/unix"
+
+	"proot-distro/internal/rootfs"
 )
-
-func unixMode(m fs.FileMode) int64 {
-	mode := int64(m.Perm())
-	for bit, value := range specialBits {
-		if m&bit != 0 {
-			mode |= int64(value)
-		}
-	}
-	return mode
-}
-
-var specialBits = map[fs.FileMode]uint64{fs.ModeSetuid: 0o4000, fs.ModeSetgid: 0o2000, fs.ModeSticky: 0o1000}
 
 // Chmod changes a mode as --chmod says.
 type Chmod func(fs.FileMode) fs.FileMode
@@ -38,12 +29,7 @@ func ParseChmod(text string) (Chmod, error) {
 		if err != nil || bits > 0o7777 {
 			return nil, wrong
 		}
-		mode := fs.FileMode(bits & 0o777)
-		for bit, value := range specialBits {
-			if bits&value != 0 {
-				mode |= bit
-			}
-		}
+		mode := rootfs.FileMode(uint32(bits) | unix.S_IFREG)
 		return func(m fs.FileMode) fs.FileMode { return m&^permissions | mode }, nil
 	}
 	set, err := modes.Parse(text)

@@ -10,6 +10,8 @@ import (
 	"slices"
 	"strings"
 	"time"
+
+	"proot-distro/internal/rootfs"
 )
 
 // Times are those that a layer gets.
@@ -43,7 +45,7 @@ type packer struct {
 
 func (p *packer) entry(tw *tar.Writer, f *File) error {
 	h := &tar.Header{
-		Name: strings.TrimPrefix(f.path, "/"), Mode: unixMode(f.Mode), Uid: f.owner.UID, Gid: f.owner.GID, ModTime: p.mtime(f),
+		Name: strings.TrimPrefix(f.path, "/"), Mode: int64(rootfs.UnixMode(f.Mode)), Uid: f.owner.UID, Gid: f.owner.GID, ModTime: p.mtime(f),
 	}
 	if strings.HasPrefix(f.path[strings.LastIndexByte(f.path, '/')+1:], ".wh.") {
 		return fmt.Errorf("%s cannot be part of an image: names that start with .wh. mean deleted files there", f.path)
