@@ -1,15 +1,13 @@
 package native
 
 import (
-	"bytes"
-	"debug/elf"
-	"encoding/binary"
 	"fmt"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/platform"
+	"proot-distro/internal/tinyelf"
 )
 
 // The launcher is the program that a guest's process executes before the guest's own. As long as
@@ -30,10 +28,8 @@ func launcher()
 func launcherAddress() uintptr
 
 const (
-	launcherSize  = 256 // of the code, and something behind it that is never reached
-	reportedBy    = 3   // descriptor for the error
-	launcherPlace = 0x400000
-	eabi5         = 0x05000000 // what ARM calls its calling conventions; others take any flags
+	launcherSize = 256 // of the code, and something behind it that is never reached
+	reportedBy   = 3   // descriptor for the error
 )
 
 // openLauncher gives a descriptor of the launcher, as a file that nobody can change any more.
@@ -76,37 +72,6 @@ func aboveReport(fd int) (int, error) {
 
 // launcherELF is the launcher as a program.
 func launcherELF() []byte {
-	machine, class := platform.Binary().ELF()
-	ident := [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
-	const version = uint32(elf.EV_CURRENT)
 	code := unsafe.Slice((*byte)(unsafe.Add(unsafe.Pointer(nil), launcherAddress())), launcherSize)
-	var file bytes.Buffer
-	write := func(v any) { _ = binary.Write(&file, binary.LittleEndian, v) } // memory takes all
-	if class == elf.ELFCLASS64 {
-		const header, segment = 64, 56
-		const start = header + 2*segment
-		write(elf.Header64{
-			Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: version, Entry: launcherPlace + start,
-			Phoff: header, Ehsize: header, Phentsize: segment, Phnum: 2,
-		})
-		write(elf.Prog64{
-			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: launcherPlace, Paddr: launcherPlace,
-			Filesz: start + launcherSize, Memsz: start + launcherSize, Align: 0x10000,
-		})
-		write(elf.Prog64{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(elf.PF_R | elf.PF_W)})
-	} else {
-		const header, segment = 52, 32
-		const start = header + 2*segment
-		write(elf.Header32{
-			Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: version, Entry: launcherPlace + start,
-			Phoff: header, Flags: eabi5, Ehsize: header, Phentsize: segment, Phnum: 2,
-		})
-		write(elf.Prog32{
-			Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: launcherPlace, Paddr: launcherPlace,
-			Filesz: start + launcherSize, Memsz: start + launcherSize, Align: 0x10000,
-		})
-		write(elf.Prog32{Type: uint32(elf.PT_GNU_STACK), Flags: uint32(elf.PF_R | elf.PF_W)})
-	}
-	file.Write(code)
-	return file.Bytes()
+	return tinyelf.Executable(platform.Binary(), code)
 }

@@ -160,7 +160,9 @@ func (t *tree) dev(m *idMaps, terminal string) {
 	t.step("mount /dev")
 	t.filesystem("tmpfs", "dev", unix.MS_NOSUID|unix.MS_STRICTATIME, "mode=0755")
 	for _, name := range []string{"null", "zero", "full", "random", "urandom", "tty"} {
-		t.put(t.clone("/dev/"+name, false), "dev/"+name, false)
+		device := t.clone("/dev/"+name, false)
+		t.setAttributes(device, unix.MOUNT_ATTR_RDONLY, 0) // the host's mode and owner; the device can be written to
+		t.put(device, "dev/"+name, false)
 	}
 	dev := t.open("dev", unix.O_PATH|unix.O_DIRECTORY)
 	for name, target := range map[string]string{

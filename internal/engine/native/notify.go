@@ -139,7 +139,7 @@ func (a *answerer) answer(n *notification) response {
 	var err error
 	switch number := uint32(n.nr); {
 	case callUname.Has(n.arch, number):
-		err = writeMemory(int(n.pid), uintptr(n.args[0]), unsafe.Slice((*byte)(unsafe.Pointer(&a.uts)), unsafe.Sizeof(a.uts)))
+		err = a.uname(n)
 	case callBind.Has(n.arch, number):
 		err = a.bind(n, n.args[0], n.args[1], n.args[2])
 	case callSocketcall.Has(n.arch, number):
@@ -163,6 +163,29 @@ func (a *answerer) answer(n *notification) response {
 		r.flags = unix.SECCOMP_USER_NOTIF_FLAG_CONTINUE
 	}
 	return r
+}
+
+// uname writes the answer to the memory of who asked.
+func (a *answerer) uname(n *notification) error {
+	memory, err := unix.Open(procPath(int(n.pid), "mem"), unix.O_WRONLY|unix.O_CLOEXEC, 0)
+	if err != nil {
+		return err
+	}
+	defer unix.Close(memory)
+	// Is it? The thread may have died, and its number may be another's by now.
+	if err := a.isWaiting(n); err != nil {
+		return err
+	}
+	answer := unsafe.Slice((*byte)(unsafe.Pointer(&a.uts)), unsafe.Sizeof(a.uts))
+	if written, err := unix.Pwrite(memory, answer, int64(n.args[0])); err != nil || written != len(answer) {
+		return unix.EFAULT
+	}
+	return nil
+}
+
+// isWaiting reports by an error that a call needs no answer any more: its thread has died.
+func (a *answerer) isWaiting(n *notification) error {
+	return ioctl(a.listener, unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&n.id))
 }
 
 // portShift is what is added to privileged ports.
@@ -190,7 +213,7 @@ func (a *answerer) bind(n *notification, socket, address, length uint64) error {
 	}
 	defer unix.Close(fd)
 	// The thread may have died, and its number may be another's by now.
-	if err := ioctl(a.listener, unix.SECCOMP_IOCTL_NOTIF_ID_VALID, unsafe.Pointer(&n.id)); err != nil {
+	if err := a.isWaiting(n); err != nil {
 		return err
 	}
 	if _, _, errno := unix.Syscall(unix.SYS_BIND, uintptr(fd), uintptr(unsafe.Pointer(&sockaddr[0])), uintptr(len(sockaddr))); errno != 0 {
@@ -226,23 +249,10 @@ func guestFile(thread, fd int) (int, error) {
 }
 
 func readMemory(pid int, address uintptr, data []byte) error {
-	n, err := unix.ProcessVMReadv(pid, vector(data), []unix.RemoteIovec{{Base: address, Len: len(data)}}, 0)
-	return whole(n, len(data), err)
-}
-
-func writeMemory(pid int, address uintptr, data []byte) error {
-	n, err := unix.ProcessVMWritev(pid, vector(data), []unix.RemoteIovec{{Base: address, Len: len(data)}}, 0)
-	return whole(n, len(data), err)
-}
-
-func vector(data []byte) []unix.Iovec {
-	v := []unix.Iovec{{Base: &data[0]}}
-	v[0].SetLen(len(data))
-	return v
-}
-
-func whole(n, want int, err error) error {
-	if err == nil && n != want {
+	local := []unix.Iovec{{Base: &data[0]}}
+	local[0].SetLen(len(data))
+	n, err := unix.ProcessVMReadv(pid, local, []unix.RemoteIovec{{Base: address, Len: len(data)}}, 0)
+	if err == nil && n != len(data) {
 		err = unix.EFAULT
 	}
 	return err

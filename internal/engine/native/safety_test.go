@@ -141,6 +141,19 @@ elsewhere
 `)
 }
 
+// TestDevices has a guest change devices of the host's, and use them.
+func TestDevices(t *testing.T) {
+	before, err := os.Stat("/dev/full")
+	must(t, err)
+	wantOutput(t, script(newRootfs(t), "chmod 600 /dev/full 2>/dev/null; touch /dev/full 2>/dev/null; echo >/dev/null; head -c 1 /dev/zero | wc -c"), "1\n")
+	after, err := os.Stat("/dev/full")
+	must(t, err)
+	if after.Mode() != before.Mode() || !after.ModTime().Equal(before.ModTime()) {
+		_ = os.Chmod("/dev/full", before.Mode())
+		t.Errorf("the host's /dev/full has changed: %v, %v", after.Mode(), after.ModTime())
+	}
+}
+
 // TestMasks has real root look for what tells of the machine, and for what changes it.
 func TestMasks(t *testing.T) {
 	if os.Getuid() != 0 {
