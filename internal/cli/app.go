@@ -75,11 +75,10 @@ func (a *App) Cache() (*image.Cache, error) {
 	return cache, nil
 }
 
-// ReleaseSignals takes from signals the effect that they have on commands, for those who catch them
-// from now on. They are not ignored: a guest would inherit that.
+// ReleaseSignals takes from signals the effect that they have on commands.
 func (a *App) ReleaseSignals() {
 	if a.watch != nil {
-		a.watch.released.Store(true)
+		a.watch.release()
 	}
 }
 

@@ -10,8 +10,6 @@ import (
 	"time"
 
 	"golang.org/x/sys/unix"
-
-	"proot-distro/internal/engine"
 )
 
 // errAborted says that a signal ended the command; everything was cleaned up.
@@ -21,6 +19,7 @@ var errAborted = errors.New("aborted by user")
 // up on their usual way out.
 type signalWatch struct {
 	signals  chan os.Signal
+	ignored  []os.Signal // the caller of this program ignores them, as shells do for jobs in the background
 	released atomic.Bool // what arrives is for somebody else
 	ended    chan struct{}
 }
@@ -33,17 +32,33 @@ const sameSignal = 200 * time.Millisecond
 // SIGHUP and the process at the second.
 func (a *App) watchSignals(parent context.Context) (context.Context, func()) {
 	ctx, cancel := context.WithCancelCause(parent)
-	w := &signalWatch{
-		signals: engine.CatchSignals(unix.SIGINT, unix.SIGQUIT, unix.SIGTERM, unix.SIGHUP),
-		ended:   make(chan struct{}),
-	}
+	w := &signalWatch{signals: make(chan os.Signal, 2), ended: make(chan struct{})}
 	a.watch = w
+	heeded := []os.Signal{unix.SIGINT, unix.SIGQUIT, unix.SIGTERM}
+	for _, s := range append(heeded, unix.SIGHUP) {
+		if signal.Ignored(s) {
+			w.ignored = append(w.ignored, s)
+		}
+	}
+	if !signal.Ignored(unix.SIGHUP) { // that is nohup(1)
+		heeded = append(heeded, unix.SIGHUP)
+	}
+	signal.Notify(w.signals, heeded...)
 	go w.follow(cancel)
 	return ctx, sync.OnceFunc(func() {
 		signal.Stop(w.signals)
 		close(w.ended)
 		cancel(nil)
 	})
+}
+
+// release leaves signals to those who catch them from now on. A guest inherits what is ignored, so that are
+// the signals that the caller ignores, and no others.
+func (w *signalWatch) release() {
+	w.released.Store(true)
+	if len(w.ignored) > 0 { // none would mean all
+		signal.Ignore(w.ignored...)
+	}
 }
 
 func (w *signalWatch) follow(cancel context.CancelCauseFunc) {

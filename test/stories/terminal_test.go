@@ -46,14 +46,14 @@ func cmdTerminal(ts *testscript.TestScript, neg bool, args []string) {
 	cmd.SysProcAttr = &syscall.SysProcAttr{Setsid: true, Setctty: true}
 	ts.Check(cmd.Start())
 	_ = s.tty.Close() // the child has it
-	ended := make(chan int, 1)
+	ended := make(chan struct{})
 	go func() {
-		_ = cmd.Wait() // the exit code is in ProcessState
-		ended <- cmd.ProcessState.ExitCode()
+		_ = cmd.Wait() // how it ended is in ProcessState
+		close(ended)
 	}()
 	defer func() { _ = cmd.Process.Kill() }() // gone already if all went well
 	for line := range strings.Lines(script) {
-		if err := s.play(strings.TrimSuffix(line, "\n"), ended); err != nil {
+		if err := s.play(strings.TrimSuffix(line, "\n"), cmd, ended); err != nil {
 			ts.Fatalf("%v\nThe screen was:\n%s", err, s.all())
 		}
 	}
@@ -127,11 +127,11 @@ func (s *screen) resize(columns uint16) error {
 	return unix.IoctlSetWinsize(int(s.ptmx.Fd()), unix.TIOCSWINSZ, &unix.Winsize{Row: 24, Col: columns})
 }
 
-func (s *screen) play(line string, ended <-chan int) error {
+func (s *screen) play(line string, cmd *exec.Cmd, ended <-chan struct{}) error {
 	verb, rest, _ := strings.Cut(line, " ")
 	switch verb {
 	case "expect":
-		return s.expect(rest)
+		return s.expect(rest, cmd, ended)
 	case "type":
 		text, err := strconv.Unquote(`"` + rest + `"`)
 		if err == nil {
@@ -146,8 +146,8 @@ func (s *screen) play(line string, ended <-chan int) error {
 		return err
 	case "exit":
 		select {
-		case code := <-ended:
-			if strconv.Itoa(code) != rest {
+		case <-ended:
+			if code := cmd.ProcessState.ExitCode(); strconv.Itoa(code) != rest {
 				return fmt.Errorf("exit code %d, not %s", code, rest)
 			}
 			return nil
@@ -158,21 +158,38 @@ func (s *screen) play(line string, ended <-chan int) error {
 	return fmt.Errorf("unknown line %q", line)
 }
 
-func (s *screen) expect(pattern string) error {
+func (s *screen) expect(pattern string, cmd *exec.Cmd, ended <-chan struct{}) error {
 	re, err := regexp.Compile(pattern)
 	if err != nil {
 		return err
 	}
-	for deadline := time.Now().Add(20 * time.Second); time.Now().Before(deadline); time.Sleep(20 * time.Millisecond) {
-		s.mu.Lock()
-		at := re.FindIndex(s.out.Bytes()[s.seen:])
-		if at != nil {
-			s.seen += at[1]
+	deadline := time.After(20 * time.Second)
+	for last, over := false, false; !s.find(re); {
+		switch {
+		case over:
+			return fmt.Errorf("nothing matches %q, and the program has ended: %v", pattern, cmd.ProcessState)
+		case last:
+			return fmt.Errorf("nothing matches %q", pattern)
 		}
-		s.mu.Unlock()
-		if at != nil {
-			return nil
+		select {
+		case <-time.After(20 * time.Millisecond):
+		case <-deadline:
+			last = true
+		case <-ended:
+			time.Sleep(100 * time.Millisecond) // what it wrote last may be on its way
+			over = true
 		}
 	}
-	return fmt.Errorf("nothing matches %q", pattern)
+	return nil
+}
+
+// find consumes what matches, and all before it.
+func (s *screen) find(re *regexp.Regexp) bool {
+	s.mu.Lock()
+	defer s.mu.Unlock()
+	at := re.FindIndex(s.out.Bytes()[s.seen:])
+	if at != nil {
+		s.seen += at[1]
+	}
+	return at != nil
 }
