@@ -23,7 +23,7 @@ const module = "proot-distro/"
 // Every package below internal/ has a line.
 var levels = map[string]int{
 	"platform": 0, "report": 0, "flock": 0, "seccomp": 0, "sshagent": 0, "archtest": 0,
-	"host": 1, "rootfs": 1,
+	"host": 1, "rootfs": 1, "tinyelf": 1,
 	"l2s": 2, "oci": 2, "compression": 2, "overlay": 2,
 	"layer": 3, "dockerfile": 3, "guest": 3, "container": 3, "image": 3, "engine": 3,
 	"engine/enginetest": 4, "engine/proot": 4, "engine/native": 4, "registry": 4, "session": 4, "transfer": 4, "build/layout": 4,

@@ -1,9 +1,7 @@
 package doctor
 
 import (
-	"bytes"
 	"debug/elf"
-	"encoding/binary"
 	"encoding/hex"
 	"errors"
 	"os"
@@ -15,6 +13,7 @@ import (
 	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/host"
 	"proot-distro/internal/platform"
+	"proot-distro/internal/tinyelf"
 )
 
 // emulatorFacts are how a program of one architecture fared.
@@ -132,45 +131,11 @@ var exitCode = map[platform.Arch]string{
 	platform.RISCV64: "9308d0051305000073000000",
 }
 
-// tinyProgram is a static executable of one segment that ends at once.
+// tinyProgram ends at once.
 func tinyProgram(arch platform.Arch) []byte {
-	const base = 0x10000
 	code, err := hex.DecodeString(exitCode[arch])
 	if err != nil {
 		panic(err) // a constant
 	}
-	machine, class := arch.ELF()
-	ident := [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
-	const access = uint32(elf.PF_R | elf.PF_X)
-	header, segment := elf.Header64{
-		Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machine), Version: 1, Phentsize: 56, Phnum: 1,
-	}, elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: access, Vaddr: base, Paddr: base, Align: base}
-	header.Ehsize = uint16(binary.Size(header))
-	size := uint64(binary.Size(header) + binary.Size(segment))
-	header.Phoff, header.Entry = uint64(header.Ehsize), base+size
-	segment.Filesz = size + uint64(len(code))
-	segment.Memsz = segment.Filesz
-	parts := []any{header, segment}
-	if class == elf.ELFCLASS32 {
-		parts = narrow(header, segment, uint32(len(code)))
-	}
-	var b bytes.Buffer
-	for _, part := range append(parts, code) {
-		_ = binary.Write(&b, binary.LittleEndian, part) // a Buffer takes all
-	}
-	return b.Bytes()
-}
-
-// narrow gives the same headers for 32 bits.
-func narrow(h elf.Header64, p elf.Prog64, code uint32) []any {
-	header := elf.Header32{Ident: h.Ident, Type: h.Type, Machine: h.Machine, Version: 1, Phnum: 1}
-	if elf.Machine(h.Machine) == elf.EM_ARM {
-		header.Flags = 0x05000000 // EABI 5
-	}
-	segment := elf.Prog32{Type: p.Type, Flags: p.Flags, Vaddr: uint32(p.Vaddr), Paddr: uint32(p.Paddr), Align: uint32(p.Align)}
-	header.Ehsize, header.Phentsize = uint16(binary.Size(header)), uint16(binary.Size(segment))
-	size := uint32(header.Ehsize + header.Phentsize)
-	header.Phoff, header.Entry = uint32(header.Ehsize), segment.Vaddr+size
-	segment.Filesz, segment.Memsz = size+code, size+code
-	return []any{header, segment}
+	return tinyelf.Executable(arch, code)
 }

@@ -16,6 +16,7 @@ import (
 
 	"proot-distro/internal/platform"
 	"proot-distro/internal/seccomp"
+	"proot-distro/internal/tinyelf"
 )
 
 // The probe's guest is one static program of a few hundred bytes, built here: a
@@ -37,9 +38,7 @@ var abiOf = map[platform.Arch]seccomp.ABI{
 	platform.AArch64: seccomp.AArch64, platform.RISCV64: seccomp.RISCV64,
 }
 
-// The guest's memory: one read-only executable segment.
 const (
-	guestBase    = 0x400000
 	guestTable   = 0x200 // offset of the table; its address is in the code below
 	guestMarker  = "/pd-probe-marker"
 	guestRenamed = "/pd-probe-renamed"
@@ -93,17 +92,14 @@ func callingELF(a platform.Arch, tableOf func(platform.Arch, func(string) uint64
 	if err != nil {
 		panic(err) // a constant
 	}
-	word, class := 8, elf.ELFCLASS64
-	if a == platform.I686 || a == platform.ARM {
-		word, class = 4, elf.ELFCLASS32
-	}
+	word := wordOf(a)
 	rows := len(tableOf(a, func(string) uint64 { return 0 })) + 1
 	var table, texts bytes.Buffer
 	put := func(v uint64) {
 		table.Write(binary.LittleEndian.AppendUint64(nil, v)[:word])
 	}
 	calls := tableOf(a, func(s string) uint64 {
-		at := guestBase + guestTable + rows*7*word + texts.Len()
+		at := tinyelf.Base + guestTable + rows*7*word + texts.Len()
 		texts.WriteString(s)
 		for texts.WriteByte(0); texts.Len()%8 != 0; {
 			texts.WriteByte(0)
@@ -115,43 +111,16 @@ func callingELF(a platform.Arch, tableOf func(platform.Arch, func(string) uint64
 			put(v)
 		}
 	}
-	image := elfHeader(a, class, guestTable+table.Len()+texts.Len())
-	image = append(image, code...)
-	image = append(image, make([]byte, guestTable-len(image))...)
-	return append(append(image, table.Bytes()...), texts.Bytes()...)
+	code = append(code, make([]byte, guestTable-tinyelf.Start(a)-len(code))...)
+	return tinyelf.Executable(a, append(append(code, table.Bytes()...), texts.Bytes()...))
 }
 
-// elfHeader makes the headers of a static executable with one segment of size
-// bytes, headers included, that starts running right behind them.
-func elfHeader(a platform.Arch, class elf.Class, size int) []byte {
-	machines := map[platform.Arch]elf.Machine{
-		platform.X86_64: elf.EM_X86_64, platform.I686: elf.EM_386, platform.ARM: elf.EM_ARM,
-		platform.AArch64: elf.EM_AARCH64, platform.RISCV64: elf.EM_RISCV,
+// wordOf is the size of a register, in bytes.
+func wordOf(a platform.Arch) int {
+	if _, class := a.ELF(); class == elf.ELFCLASS32 {
+		return 4
 	}
-	flags := map[platform.Arch]uint32{platform.ARM: 0x05000000} // EABI 5
-	ident := [elf.EI_NIDENT]byte{0x7f, 'E', 'L', 'F', byte(class), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)}
-	var b bytes.Buffer
-	var headers []any
-	const access = uint32(elf.PF_R | elf.PF_X)
-	if class == elf.ELFCLASS64 {
-		headers = []any{
-			elf.Header64{Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machines[a]), Version: 1,
-				Entry: guestBase + 64 + 56, Phoff: 64, Ehsize: 64, Phentsize: 56, Phnum: 1, Flags: flags[a]},
-			elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: access, Vaddr: guestBase, Paddr: guestBase,
-				Filesz: uint64(size), Memsz: uint64(size), Align: 0x10000},
-		}
-	} else {
-		headers = []any{
-			elf.Header32{Ident: ident, Type: uint16(elf.ET_EXEC), Machine: uint16(machines[a]), Version: 1,
-				Entry: guestBase + 52 + 32, Phoff: 52, Ehsize: 52, Phentsize: 32, Phnum: 1, Flags: flags[a]},
-			elf.Prog32{Type: uint32(elf.PT_LOAD), Flags: access, Vaddr: guestBase, Paddr: guestBase,
-				Filesz: uint32(size), Memsz: uint32(size), Align: 0x10000},
-		}
-	}
-	for _, h := range headers {
-		_ = binary.Write(&b, binary.LittleEndian, h) // a Buffer takes all
-	}
-	return b.Bytes()
+	return 8
 }
 
 // observe runs the guest under proot, in every architecture that cpu runs: proot
@@ -206,10 +175,7 @@ func runGuest(bin string, a platform.Arch, dir string, options ...string) []int6
 
 // guestResults reads what the guest wrote: nil unless it is complete.
 func guestResults(a platform.Arch, out []byte) []int64 {
-	word := 8
-	if a == platform.I686 || a == platform.ARM {
-		word = 4
-	}
+	word := wordOf(a)
 	if len(out) != word*(len(probedCalls)+1) {
 		return nil
 	}
