@@ -162,7 +162,7 @@ type session struct {
 }
 
 func (b *Builder) open(req Request) (*session, error) {
-	sweepScratch(b.Host.Dirs)
+	Sweep(b.Host.Dirs)
 	steps, err := openStepCache(b.Host.Dirs)
 	if err != nil {
 		return nil, err

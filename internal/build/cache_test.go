@@ -239,7 +239,7 @@ func TestSweep(t *testing.T) {
 	other := newScratch(b.Host.Dirs)
 	_, err = other.dir("root")
 	check(t, err)
-	sweepScratch(b.Host.Dirs)
+	Sweep(b.Host.Dirs)
 	if _, err := os.Stat(dir); err != nil {
 		t.Error("a living build's directory is gone: ", err)
 	}

@@ -73,7 +73,7 @@ func (b *Builder) OpenContext(ctx context.Context, where string, stdin io.Reader
 	if where != StandardInput && !isRemote(where) {
 		return c, nil
 	}
-	sweepScratch(b.Host.Dirs)
+	Sweep(b.Host.Dirs)
 	c.Fetched, c.scratch = true, newScratch(b.Host.Dirs)
 	if c.Dir, err = c.scratch.dir("context"); err == nil {
 		switch {

@@ -117,43 +117,49 @@ func claim(dir *rootfs.Dir) (id string, lock *os.File, err error) {
 	return "", nil, errors.New("the directory is swept faster than it can be used")
 }
 
-// sweepScratch deletes what killed builds left below the state directory.
-func sweepScratch(dirs host.Dirs) {
+// Sweep deletes what killed builds left below the state directory, and tells how many bytes that were.
+func Sweep(dirs host.Dirs) (freed int64) {
 	base, err := rootfs.Open(dirs.Runtime, rootfs.NoLinks)
 	if err != nil {
-		return // nothing was ever built
+		return 0 // nothing was ever built
 	}
 	defer base.Close()
 	dir, err := base.OpenDir(scratchDir)
 	if err != nil {
-		return
+		return 0
 	}
 	defer dir.Close()
-	sweep(dir)
-}
-
-// sweep deletes what killed builds left. What cannot be deleted stays for the next time.
-func sweep(dir *rootfs.Dir) {
 	entries, err := dir.ReadDir()
 	if err != nil {
-		return
+		return 0
 	}
 	for _, e := range entries {
-		id := strings.TrimSuffix(e.Name, lockSuffix)
-		lock, err := dir.OpenFile(id+lockSuffix, os.O_RDWR, 0)
-		if err != nil {
-			if errors.Is(err, fs.ErrNotExist) && e.Type.IsDir() {
-				_ = dir.RemoveAll(e.Name, rootfs.RemoveOptions{})
-			}
-			continue
-		}
-		if dead, _ := flock.Try(lock, unix.LOCK_EX); dead {
-			if dir.RemoveAll(id, rootfs.RemoveOptions{}) == nil || !e.Type.IsDir() {
-				_ = dir.Remove(id + lockSuffix)
-			}
-		}
-		lock.Close()
+		freed += sweep(base, dir, e)
 	}
+	return freed
+}
+
+// sweep deletes what a killed build left. What cannot be deleted stays for the next time.
+func sweep(base *rootfs.FS, dir *rootfs.Dir, e rootfs.Entry) (freed int64) {
+	id := strings.TrimSuffix(e.Name, lockSuffix)
+	lock, err := dir.OpenFile(id+lockSuffix, os.O_RDWR, 0)
+	if err != nil && (!errors.Is(err, fs.ErrNotExist) || !e.Type.IsDir()) {
+		return 0
+	}
+	if err == nil {
+		defer lock.Close()
+		if dead, _ := flock.Try(lock, unix.LOCK_EX); !dead {
+			return 0
+		}
+	}
+	size := base.Size(path.Join(scratchDir, id))
+	if dir.RemoveAll(id, rootfs.RemoveOptions{}) != nil && e.Type.IsDir() {
+		return 0
+	}
+	if lock != nil {
+		_ = dir.Remove(id + lockSuffix)
+	}
+	return size
 }
 
 func (s *scratch) close() error {

@@ -7,6 +7,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proot-distro/internal/build"
 	"proot-distro/internal/image"
 	"proot-distro/internal/oci"
 	"proot-distro/internal/ui"
@@ -49,7 +50,9 @@ func runClearCache(a *App, o clearOptions) error {
 			return err
 		}
 	}
+	swept := build.Sweep(a.host.Dirs)
 	freed, err := cache.Clear(req)
+	freed += swept
 	if err != nil {
 		if freed > 0 {
 			a.UI.Infof("%s freed.", ui.Size(freed))

@@ -46,7 +46,7 @@ func newDoctorCommand(a *App) *cobra.Command {
 			"With --json, the report is one object: schema (1), version, usable (some engine works), engine (what login " +
 			"takes now, or empty) and findings, each with id, status (ok, note or problem), text, and as far as there is " +
 			"any, fix and facts. An id stays what it is: host.system, host.user, engine.native, engine.proot, engine.login, " +
-			"emulator.ARCH, ids.full, disk.state, disk.cache, containers, program.git, program.xz, credentials, registry.HOST.",
+			"emulator.ARCH, ids.full, disk.state, disk.cache, disk.usage, containers, program.git, program.xz, credentials, registry.HOST.",
 		Example: "pd doctor\n\n# Can Docker Hub be reached, and another registry?\npd doctor --network --registry ghcr.io\n\n" +
 			"# For a script\npd doctor --json",
 		Annotations: map[string]string{harmless: "true"},
@@ -112,6 +112,9 @@ func doctorConfig(cmd *cobra.Command, a *App, o doctorOptions) (c doctor.Config,
 		return c, err
 	}
 	if c.Store, err = a.Store(); err != nil {
+		return c, err
+	}
+	if c.Cache, err = a.Cache(); err != nil {
 		return c, err
 	}
 	if a.Getenv(engineEnv) != "" {

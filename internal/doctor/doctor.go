@@ -14,6 +14,7 @@ import (
 
 	"proot-distro/internal/container"
 	"proot-distro/internal/host"
+	"proot-distro/internal/image"
 	"proot-distro/internal/oci"
 	"proot-distro/internal/registry"
 )
@@ -80,6 +81,7 @@ const (
 type Config struct {
 	Host    *host.Host
 	Store   *container.Store
+	Cache   *image.Cache
 	Program string // as it was called, for command lines: "pd"
 	Version string
 
@@ -114,6 +116,7 @@ type machine struct {
 	tools       []toolFacts
 	credentials credentialFacts
 	containers  containerFacts
+	cache       cacheFacts
 	registries  []registryFacts
 }
 
@@ -134,7 +137,8 @@ func look(ctx context.Context, c Config) machine {
 	m.emulators, m.untried = lookAtEmulators(c.Host, m.native)
 	m.tools = lookAtTools(c.Host)
 	m.credentials = lookAtCredentials(c)
-	m.containers = lookAtContainers(c.Store)
+	m.containers = lookAtContainers(c.Host, c.Store)
+	m.cache = lookAtCache(c)
 	for _, ref := range c.Registries {
 		m.registries = append(m.registries, lookAtRegistry(ctx, c, ref))
 	}
@@ -147,7 +151,7 @@ func (m machine) report() Report {
 	r.Usable = m.nativeWorks() || m.prootWorks()
 	r.Engine, _ = m.engine()
 	for _, findings := range [][]Finding{
-		m.judgeHost(), m.judgeEngines(), m.judgeEmulators(), m.judgeIDs(), m.judgePlaces(),
+		m.judgeHost(), m.judgeEngines(), m.judgeEmulators(), m.judgeIDs(), m.judgePlaces(), m.judgeCache(),
 		m.judgeContainers(), m.judgeTools(), m.judgeCredentials(), m.judgeRegistries(),
 	} {
 		r.Findings = append(r.Findings, findings...)

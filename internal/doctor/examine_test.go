@@ -18,11 +18,12 @@ import (
 
 	"proot-distro/internal/container"
 	"proot-distro/internal/host"
+	"proot-distro/internal/image"
 	"proot-distro/internal/platform"
 )
 
 func config(h *host.Host) Config {
-	return Config{Host: h, Store: container.NewStore(h.Dirs), Program: "pd", Version: "test", Engine: EngineAuto}
+	return Config{Host: h, Store: container.NewStore(h.Dirs), Cache: image.OpenCache(h.Dirs), Program: "pd", Version: "test", Engine: EngineAuto}
 }
 
 // here is this machine, with a home directory in which nothing is.

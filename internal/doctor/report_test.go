@@ -19,6 +19,7 @@ import (
 	"proot-distro/internal/engine/native"
 	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/host"
+	"proot-distro/internal/image"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/registry"
 )
@@ -54,6 +55,7 @@ func debian() machine {
 		tools:       []toolFacts{{Name: "git", Path: "/usr/bin/git", use: "build uses it"}},
 		credentials: credentialFacts{File: "/home/u/.docker/config.json"},
 		containers:  containerFacts{Containers: 3, Sessions: 1},
+		cache:       cacheFacts{Usage: image.Usage{Layers: 2 << 30, Unpacked: 1 << 30}},
 		registries: []registryFacts{{Reached: registry.Reached{
 			Registry: "docker.io", Host: "registry-1.docker.io", Address: "192.0.2.1:443", TLS: "TLS 1.3", Status: 401, Took: 120 * time.Millisecond,
 		}, Took: 0.12}},
@@ -159,11 +161,14 @@ var testCases = map[string]struct {
 		"native", "disk.state", Problem, "no symbolic links, no permissions", []string{"XDG_DATA_HOME"}},
 	"read-only disk": {func(m *machine) { m.places[1].err = &fs.PathError{Op: "mkdir", Path: "/x", Err: unix.EROFS} },
 		"native", "disk.cache", Problem, "cannot be used: read-only file system", []string{"XDG_CACHE_HOME"}},
-	"no git":    {func(m *machine) { m.tools[0].Path = "" }, "native", "program.git", Note, "not installed", []string{"sudo apt install git"}},
-	"no helper": {func(m *machine) { m.credentials.missing = []string{"docker-credential-x"} }, "native", "credentials", Problem, "docker-credential-x", []string{"helper"}},
-	"no colon":  {func(m *machine) { m.credentials = credentialFacts{Variable: true} }, "native", "credentials", Problem, "colon", []string{"USER:PASSWORD"}},
-	"open file": {func(m *machine) { m.credentials.open = true }, "native", "credentials", Note, "other users", []string{"chmod 600 /home/u"}},
-	"leftovers": {func(m *machine) { m.containers.Leftovers = []string{"a", "b"} }, "native", "containers", Note, "a, b", []string{"next install"}},
+	"no git":           {func(m *machine) { m.tools[0].Path = "" }, "native", "program.git", Note, "not installed", []string{"sudo apt install git"}},
+	"no helper":        {func(m *machine) { m.credentials.missing = []string{"docker-credential-x"} }, "native", "credentials", Problem, "docker-credential-x", []string{"helper"}},
+	"no colon":         {func(m *machine) { m.credentials = credentialFacts{Variable: true} }, "native", "credentials", Problem, "colon", []string{"USER:PASSWORD"}},
+	"open file":        {func(m *machine) { m.credentials.open = true }, "native", "credentials", Note, "other users", []string{"chmod 600 /home/u"}},
+	"leftovers":        {func(m *machine) { m.containers.Leftovers, m.containers.LeftoverSize = []string{"a", "b"}, 5<<20 }, "native", "containers", Note, "a, b, 5 MiB", []string{"next install", "--orphan"}},
+	"broken download":  {func(m *machine) { m.cache.Unfinished = 3 << 30 }, "native", "disk.usage", Note, "broke off and can go on 3 GiB", []string{"--orphan"}},
+	"killed build":     {func(m *machine) { m.cache = cacheFacts{Scratch: 1 << 20} }, "native", "disk.usage", Note, "empty; builds that were killed left 1 MiB", []string{"--orphan"}},
+	"unreadable cache": {func(m *machine) { m.cache.err = unix.EACCES }, "native", "disk.usage", Problem, "permission denied", []string{"clear-cache"}},
 	"clock": {func(m *machine) { m.registries[0].Reached.Skew = -time.Hour },
 		"native", "registry.docker.io", Problem, "1h0m0s behind", []string{"clock"}},
 	"no name server": {func(m *machine) {

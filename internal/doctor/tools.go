@@ -11,7 +11,6 @@ import (
 	"slices"
 	"strings"
 
-	"proot-distro/internal/container"
 	"proot-distro/internal/host"
 )
 
@@ -162,46 +161,6 @@ func (m machine) judgeCredentials() []Finding {
 		f.Fix = fmt.Sprintf("Run 'chmod 600 %s'.", c.File)
 	default:
 		f.Text = c.File + " is used"
-	}
-	return []Finding{f}
-}
-
-// containerFacts are what there is, and what killed commands left.
-type containerFacts struct {
-	Containers int      `json:"containers"`
-	Sessions   int      `json:"sessions"`
-	Leftovers  []string `json:"leftovers,omitempty"`
-
-	err error
-}
-
-func lookAtContainers(store *container.Store) (f containerFacts) {
-	names, err := store.Names()
-	if err == nil {
-		var sessions []container.Session
-		sessions, err = store.Sessions()
-		f.Containers, f.Sessions = len(names), len(sessions)
-	}
-	if err == nil {
-		f.Leftovers, err = store.Leftovers()
-	}
-	f.err = err
-	return f
-}
-
-func (m machine) judgeContainers() []Finding {
-	c := m.containers
-	f := Finding{ID: sectionContainers, Status: OK, Facts: c}
-	f.Text = fmt.Sprintf("%d installed, %d sessions running", c.Containers, c.Sessions)
-	if c.Sessions == 1 {
-		f.Text = fmt.Sprintf("%d installed, 1 session running", c.Containers)
-	}
-	switch {
-	case c.err != nil:
-		f.Status, f.Text, f.Fix = Problem, fmt.Sprintf("they cannot be listed: %v", c.err), "Correct what the message names."
-	case len(c.Leftovers) > 0:
-		f.Status, f.Text = Note, fmt.Sprintf("%s; a command that was killed left something of %s", f.Text, strings.Join(c.Leftovers, ", "))
-		f.Fix = "The next install, restore or reset cleans that up."
 	}
 	return []Finding{f}
 }

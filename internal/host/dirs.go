@@ -25,6 +25,9 @@ func (d Dirs) Sessions() string { return filepath.Join(d.Runtime, "sessions") }
 // commits them.
 func (d Dirs) Staging() string { return filepath.Join(d.Runtime, "staging") }
 
+// Scratch holds a directory for each running build, beside its lock, <id>.lock.
+func (d Dirs) Scratch() string { return filepath.Join(d.Runtime, "build") }
+
 // Layers holds sha256_<hex> blobs.
 func (d Dirs) Layers() string { return filepath.Join(d.Cache, "oci_layers") }
 
