@@ -17,6 +17,7 @@ import (
 
 	"proot-distro/internal/build/layout"
 	"proot-distro/internal/engine"
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -438,7 +439,7 @@ func (s *stage) mountSecret(root *rootfs.FS, p *mounted, m *mount) error {
 	}
 	file := filepath.Join(dir, "secret")
 	if err := os.WriteFile(file, value, mode); err != nil {
-		return fmt.Errorf("secret %s: %w", m.CacheID, innermost(err))
+		return fmt.Errorf("secret %s: %w", m.CacheID, report.Cause(err))
 	}
 	if err := s.give(file, m); err != nil {
 		return err
@@ -460,7 +461,7 @@ func (s *stage) give(hostPath string, m *mount) error {
 		return int(*n)
 	}
 	if err := os.Lchown(hostPath, id(m.UID), id(m.GID)); err != nil {
-		return fmt.Errorf("give the mount to uid=%d, gid=%d: %w", id(m.UID), id(m.GID), innermost(err))
+		return fmt.Errorf("give the mount to uid=%d, gid=%d: %w", id(m.UID), id(m.GID), report.Cause(err))
 	}
 	return nil
 }
@@ -474,14 +475,14 @@ func (s Secret) read() ([]byte, error) {
 	}
 	info, err := os.Stat(s.File)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.File, innermost(err))
+		return nil, fmt.Errorf("%s: %w", s.File, report.Cause(err))
 	}
 	if info.Size() > maxSecret {
 		return nil, fmt.Errorf("%s is larger than %d KiB", s.File, maxSecret>>10)
 	}
 	data, err := os.ReadFile(s.File)
 	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.File, innermost(err))
+		return nil, fmt.Errorf("%s: %w", s.File, report.Cause(err))
 	}
 	return data, nil
 }

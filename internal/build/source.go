@@ -4,13 +4,13 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io/fs"
 	"os"
 	"strings"
 
 	"proot-distro/internal/build/layout"
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/l2s"
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -45,19 +45,10 @@ func (s *session) hostSource(dir, what string) (*layout.Source, error) {
 		root, err = rootfs.Open(dir, rootfs.GuestLinks)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("cannot use %s as %s: %w", dir, what, innermost(err))
+		return nil, fmt.Errorf("cannot use %s as %s: %w", dir, what, report.Cause(err))
 	}
 	s.closers = append(s.closers, root.Close)
 	return s.newSource(layout.Source{Root: root, What: what, Host: true}), nil
-}
-
-// innermost drops operation and path of an error, which the sentence around it tells.
-func innermost(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		return pathErr.Err
-	}
-	return err
 }
 
 // origin is where --from and a mount's from lead to.

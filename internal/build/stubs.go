@@ -8,6 +8,7 @@ import (
 	"strings"
 
 	"proot-distro/internal/build/layout"
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -34,7 +35,7 @@ func (st *stubs) add(root *rootfs.FS, target string, dir bool) (string, error) {
 		case err == nil:
 			continue
 		case !errors.Is(err, fs.ErrNotExist):
-			return "", fmt.Errorf("mount at %s: %w", target, innermost(err))
+			return "", fmt.Errorf("mount at %s: %w", target, report.Cause(err))
 		}
 		if err := keepTime(root, name, func() error {
 			if last && !dir {
@@ -42,7 +43,7 @@ func (st *stubs) add(root *rootfs.FS, target string, dir bool) (string, error) {
 			}
 			return root.Mkdir(name, 0o755)
 		}); err != nil {
-			return "", fmt.Errorf("mount at %s: %w", target, innermost(err))
+			return "", fmt.Errorf("mount at %s: %w", target, report.Cause(err))
 		}
 		*st = append(*st, name)
 	}

@@ -19,6 +19,7 @@ import (
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 	"proot-distro/internal/sshagent"
 )
@@ -217,7 +218,7 @@ func (a *App) readBuildFiles(req *build.Request, source *build.Context, file str
 		}
 	}
 	if err != nil {
-		return fmt.Errorf("read %s: %w", req.Name, innermost(err))
+		return fmt.Errorf("read %s: %w", req.Name, report.Cause(err))
 	}
 	req.Ignore, err = readIgnore(root, ignoreFile, ".dockerignore")
 	return err
@@ -253,20 +254,11 @@ func readIgnore(root *rootfs.FS, names ...string) (*dockerfile.Ignore, error) {
 			continue
 		}
 		if err != nil {
-			return nil, fmt.Errorf("read %s: %w", name, innermost(err))
+			return nil, fmt.Errorf("read %s: %w", name, report.Cause(err))
 		}
 		return dockerfile.ParseIgnore(name, data)
 	}
 	return nil, nil
-}
-
-// innermost drops operation and path, which the sentence around an error names.
-func innermost(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		return pathErr.Err
-	}
-	return err
 }
 
 func readLimited(name string, limit int64) ([]byte, error) {

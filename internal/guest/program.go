@@ -11,6 +11,7 @@ import (
 	"strings"
 
 	"proot-distro/internal/platform"
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -108,14 +109,14 @@ func (p Programs) diagnose(name string, shebangs int) (cause string, status int)
 	if err != nil {
 		cause, status = p.executable(name)
 		if status == 0 && !errors.Is(err, fs.ErrPermission) { // mode 0111 runs though nobody may read it
-			return reason(err), StatusCannotRun
+			return report.Cause(err).Error(), StatusCannotRun
 		}
 		return cause, status
 	}
 	defer f.Close()
 	info, err := f.Stat()
 	if err != nil {
-		return reason(err), StatusCannotRun
+		return report.Cause(err).Error(), StatusCannotRun
 	}
 	if cause, status := checkMode(info.Mode()); status != 0 {
 		return cause, status
@@ -127,7 +128,7 @@ func (p Programs) diagnose(name string, shebangs int) (cause string, status int)
 	case errors.Is(err, errBadELF):
 		return "it is a damaged or unsupported ELF file", StatusCannotRun
 	case err != nil:
-		return reason(err), StatusCannotRun
+		return report.Cause(err).Error(), StatusCannotRun
 	case program.arch == "":
 		return "it is made for a CPU that containers cannot have", StatusCannotRun
 	case p.Runs != nil && !p.Runs(program.arch):
@@ -181,7 +182,7 @@ func (p Programs) executable(name string) (cause string, status int) {
 	case errors.Is(err, fs.ErrNotExist):
 		return p.missing(name), StatusNotFound
 	case err != nil:
-		return reason(err), StatusCannotRun
+		return report.Cause(err).Error(), StatusCannotRun
 	}
 	return checkMode(mode)
 }
@@ -242,14 +243,4 @@ func quote(s string) string {
 		return q
 	}
 	return s
-}
-
-// reason is the innermost cause of an error, without operation and path, which
-// the sentence around it names already.
-func reason(err error) string {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		err = pathErr.Err
-	}
-	return err.Error()
 }

@@ -43,7 +43,7 @@ func openArchive(ctx context.Context, path string, cache *Cache, rep report.Repo
 	info, err := os.Stat(path)
 	switch {
 	case err != nil:
-		return nil, reason(err)
+		return nil, report.Cause(err)
 	case info.IsDir():
 		return openDirectory(path)
 	case !info.Mode().IsRegular(): // it could be read once only, or forever
@@ -51,13 +51,13 @@ func openArchive(ctx context.Context, path string, cache *Cache, rep report.Repo
 	}
 	f, err := os.Open(path)
 	if err != nil {
-		return nil, reason(err)
+		return nil, report.Cause(err)
 	}
 	head := make([]byte, compression.DetectLen)
 	n, err := f.ReadAt(head, 0)
 	if err != nil && err != io.EOF {
 		f.Close()
-		return nil, reason(err)
+		return nil, report.Cause(err)
 	}
 	if compression.Detect(head[:n]) == compression.None {
 		return indexTar(ctx, f)
@@ -66,15 +66,6 @@ func openArchive(ctx context.Context, path string, cache *Cache, rep report.Repo
 	meter := rep.Begin(report.Task{Label: "Reading " + filepath.Base(path), Total: info.Size()})
 	defer meter.Done()
 	return spoolTar(ctx, &watched{ctx: ctx, r: f, meter: meter}, cache)
-}
-
-// reason drops the path, which our caller's message names.
-func reason(err error) error {
-	var onPath *fs.PathError
-	if errors.As(err, &onPath) {
-		return onPath.Err
-	}
-	return err
 }
 
 // directory is an archive that is not packed.

@@ -161,7 +161,7 @@ func rename(s, d *place) (bool, error) {
 	case errors.Is(err, unix.EXDEV), errors.Is(err, fs.ErrExist):
 		return false, nil // another file system, or a directory to merge into
 	}
-	return false, fmt.Errorf("move %s to %s: %w", s, d, reason(err))
+	return false, fmt.Errorf("move %s to %s: %w", s, d, report.Cause(err))
 }
 
 // removeMoved deletes the source of a move that left nothing behind.
@@ -178,7 +178,7 @@ func removeMoved(s *place, r Result, err error) error {
 		return err
 	}
 	if err := s.dir.RemoveAll(s.base, rootfs.RemoveOptions{}); err != nil {
-		return fmt.Errorf("everything is copied, but %s cannot be deleted: %w", s, reason(err))
+		return fmt.Errorf("everything is copied, but %s cannot be deleted: %w", s, report.Cause(err))
 	}
 	return nil
 }

@@ -131,14 +131,14 @@ func (p *pass) stopped() bool { return p.ctx.Err() != nil }
 
 // fail ends the pass: the destination cannot be written.
 func (p *pass) fail(verb, shown string, err error) {
-	p.cancel(fmt.Errorf("%s %s: %w", verb, shown, reason(err)))
+	p.cancel(fmt.Errorf("%s %s: %w", verb, shown, report.Cause(err)))
 }
 
 // miss warns about an entry that is left out.
 func (p *pass) miss(verb, shown string, err error) {
 	if !p.stopped() {
 		p.failed.Add(1)
-		p.report.Warnf("cannot %s %s: %v", verb, shown, reason(err))
+		p.report.Warnf("cannot %s %s: %v", verb, shown, report.Cause(err))
 	}
 }
 

@@ -10,6 +10,7 @@ import (
 
 	"golang.org/x/sys/unix"
 
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -143,7 +144,7 @@ func explain(end End, err error) error {
 	case errors.Is(err, unix.ELOOP):
 		return fmt.Errorf("%s leads in a circle: too many symbolic links", end)
 	}
-	return fmt.Errorf("open %s: %w", end, reason(err))
+	return fmt.Errorf("open %s: %w", end, report.Cause(err))
 }
 
 // same reports whether two places are the same file.

@@ -10,6 +10,7 @@ import (
 	"path/filepath"
 	"strings"
 
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -90,7 +91,7 @@ func findSyncTarget(to End, s *place) (*place, error) {
 		err = os.MkdirAll(filepath.Clean(dir), 0o755)
 	}
 	if err != nil {
-		return nil, fmt.Errorf("create %s: %w", to.at(dir), reason(err))
+		return nil, fmt.Errorf("create %s: %w", to.at(dir), report.Cause(err))
 	}
 	d, err := find(to, true)
 	if err != nil {

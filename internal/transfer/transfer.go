@@ -23,9 +23,7 @@
 package transfer
 
 import (
-	"errors"
 	"fmt"
-	"io/fs"
 	"strings"
 
 	"proot-distro/internal/report"
@@ -86,14 +84,4 @@ func (e *IncompleteError) Error() string {
 		text += ", so the source was kept"
 	}
 	return text
-}
-
-// reason is the cause of an error without the operation and the path, which say
-// nothing that the caller does not say better.
-func reason(err error) error {
-	var pe *fs.PathError
-	if errors.As(err, &pe) {
-		return pe.Err
-	}
-	return err
 }

@@ -12,6 +12,7 @@ import (
 	"strings"
 	"time"
 
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -116,5 +117,5 @@ func (f *File) Failed(err error) error {
 	if errors.Is(err, os.ErrPermission) {
 		return fmt.Errorf("%s may not be read: change its permissions, or exclude it in .dockerignore", f.Name)
 	}
-	return fmt.Errorf("read %s: %w", f.Name, reason(err))
+	return fmt.Errorf("read %s: %w", f.Name, report.Cause(err))
 }

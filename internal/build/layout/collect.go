@@ -9,6 +9,7 @@ import (
 	"strings"
 
 	"proot-distro/internal/dockerfile"
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -27,7 +28,7 @@ func (src *Source) Collect(ctx context.Context, name string, exclude *dockerfile
 		if errors.Is(err, fs.ErrNotExist) {
 			return nil, src.Missing(name)
 		}
-		return nil, fmt.Errorf("%s in %s: %w", name, src.What, reason(err))
+		return nil, fmt.Errorf("%s in %s: %w", name, src.What, report.Cause(err))
 	}
 	real = relative(real)
 	info, err := src.Root.Lstat(real)

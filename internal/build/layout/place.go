@@ -7,6 +7,7 @@ import (
 	"path"
 	"strings"
 
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -97,7 +98,7 @@ func (d *Destination) look(l Layout, name string) (exists, isDir bool, err error
 	case errors.Is(err, fs.ErrNotExist):
 		return false, false, nil
 	case err != nil:
-		return false, false, fmt.Errorf("destination %s: %w", d.Typed, reason(err))
+		return false, false, fmt.Errorf("destination %s: %w", d.Typed, report.Cause(err))
 	}
 	return true, info.Mode.IsDir(), nil
 }
@@ -120,7 +121,7 @@ func (d *Destination) Parents(l Layout, name string, created Owner) error {
 		case err == nil:
 			f.Mode, f.MTime, f.Times, f.owner = info.Mode, info.MTime, true, d.Owners.Of(dir)
 		case !errors.Is(err, fs.ErrNotExist):
-			return fmt.Errorf("destination %s: %w", d.Typed, reason(err))
+			return fmt.Errorf("destination %s: %w", d.Typed, report.Cause(err))
 		}
 		l[dir] = f
 	}
@@ -145,7 +146,7 @@ func Resolve(root *rootfs.FS, name string) (string, error) {
 		here := path.Join(at, next)
 		info, err := root.Lstat(here)
 		if err != nil && !errors.Is(err, fs.ErrNotExist) {
-			return "", reason(err)
+			return "", report.Cause(err)
 		}
 		if err != nil || info.Mode&fs.ModeSymlink == 0 {
 			at = here
@@ -156,7 +157,7 @@ func Resolve(root *rootfs.FS, name string) (string, error) {
 		}
 		target, err := root.Readlink(here)
 		if err != nil {
-			return "", reason(err)
+			return "", report.Cause(err)
 		}
 		if path.IsAbs(target) {
 			at = "/"

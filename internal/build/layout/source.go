@@ -9,6 +9,7 @@ import (
 
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/l2s"
+	"proot-distro/internal/report"
 	"proot-distro/internal/rootfs"
 )
 
@@ -49,7 +50,7 @@ func (src *Source) Expand(word string) ([]string, error) {
 			if errors.Is(err, fs.ErrNotExist) {
 				return nil, src.Missing(word)
 			}
-			return nil, fmt.Errorf("%s in %s: %w", word, src.What, reason(err))
+			return nil, fmt.Errorf("%s in %s: %w", word, src.What, report.Cause(err))
 		}
 		return []string{name}, nil
 	}
@@ -109,12 +110,3 @@ func IsPattern(name string) bool { return strings.ContainsAny(name, `*?[\`) }
 
 // relative makes a path one below the root: "" is the root itself.
 func relative(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
-
-// reason drops operation and path of an error, which the sentence around it tells.
-func reason(err error) error {
-	var pathErr *fs.PathError
-	if errors.As(err, &pathErr) {
-		return pathErr.Err
-	}
-	return err
-}
