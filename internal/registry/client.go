@@ -48,6 +48,29 @@ func (p pace) wait(ctx context.Context, n int, asked time.Duration) error {
 	}
 }
 
+// repeat does something again where that may help. Only failures in a row without any progress are counted.
+func (p pace) repeat(ctx context.Context, do func() (progress bool, err error)) error {
+	for failures := 0; ; {
+		progress, err := do()
+		if err == nil {
+			return nil
+		}
+		if ctx.Err() != nil {
+			return context.Cause(ctx)
+		}
+		if progress {
+			failures = 0
+		}
+		again, asked := retryable(err)
+		if failures++; !again || failures >= p.tries {
+			return err
+		}
+		if err := p.wait(ctx, failures, asked); err != nil {
+			return err
+		}
+	}
+}
+
 // patience is the longest time a registry may ask us to wait before we give up
 // and tell the user.
 const patience = 20 * time.Second
@@ -181,19 +204,9 @@ func (c *client) get(ctx context.Context, address string, header http.Header, li
 
 // repeat tries again what takes one request, where that may help.
 func (c *client) repeat(ctx context.Context, do func() error) error {
-	for n := 1; ; n++ {
-		err := do()
-		if err == nil {
-			return nil
-		}
-		again, asked := retryable(err)
-		if !again || n >= min(3, c.pace.tries) {
-			return err
-		}
-		if err := c.pace.wait(ctx, n, asked); err != nil {
-			return err
-		}
-	}
+	few := c.pace
+	few.tries = min(3, few.tries)
+	return few.repeat(ctx, func() (bool, error) { return false, do() })
 }
 
 func (c *client) getOnce(ctx context.Context, address string, header http.Header, limit int64) ([]byte, string, error) {

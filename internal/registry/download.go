@@ -103,7 +103,7 @@ func (d *download) fetch(ctx context.Context, c *client, rep report.Reporter) (e
 	if err := t.begin(); err != nil {
 		return err
 	}
-	return t.run(ctx)
+	return c.pace.repeat(ctx, func() (bool, error) { return t.attempt(ctx) })
 }
 
 // transfer fills a partial file, over several connections where need be.
@@ -162,36 +162,22 @@ func (t *transfer) restart() error {
 	return t.part.Reset()
 }
 
-// run goes on until the blob is complete and verified. Only tries in a row that bring
-// no byte are counted.
-func (t *transfer) run(ctx context.Context) error {
-	for failures := 0; ; {
-		if t.have == t.d.desc.Size {
-			err := t.part.Commit()
-			if bad := new(image.DigestError); !errors.As(err, &bad) || !t.resumed {
-				return err
-			}
-			// The bytes of the earlier run may be the bad ones.
-			if err := t.restart(); err != nil {
-				return err
-			}
-		}
-		before := t.have
-		err := t.connection(ctx)
-		if err == nil {
-			continue
-		}
-		again, asked := retryable(err)
-		if t.have > before {
-			failures = 0
-		}
-		if failures++; !again || ctx.Err() != nil || failures >= t.c.pace.tries {
-			return err
-		}
-		if err := t.c.pace.wait(ctx, failures, asked); err != nil {
-			return err
+// attempt completes the blob over one connection, and verifies it.
+func (t *transfer) attempt(ctx context.Context) (progress bool, err error) {
+	if before := t.have; before < t.d.desc.Size {
+		if err := t.connection(ctx); err != nil {
+			return t.have > before, err
 		}
 	}
+	err = t.part.Commit()
+	if bad := new(image.DigestError); !errors.As(err, &bad) || !t.resumed {
+		return false, err
+	}
+	// The bytes of the earlier run may be the bad ones.
+	if err := t.restart(); err != nil {
+		return false, err
+	}
+	return t.attempt(ctx)
 }
 
 // connection takes what one response gives. It returns nil when the blob is complete.

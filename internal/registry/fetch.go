@@ -47,7 +47,11 @@ func Fetch(ctx context.Context, req FetchRequest) error {
 			CheckRedirect: checkRedirect,
 		},
 	}
-	return f.explain(f.run(ctx))
+	return f.explain(req.pace.repeat(ctx, func() (bool, error) {
+		before := f.have
+		err := f.connection(ctx)
+		return f.have > before, err
+	}))
 }
 
 // fetch is one file on its way.
@@ -59,29 +63,6 @@ type fetch struct {
 	have      int64
 	total     int64  // 0 when not known
 	validator string // for If-Range
-}
-
-func (f *fetch) run(ctx context.Context) error {
-	for failures := 0; ; {
-		before := f.have
-		err := f.connection(ctx)
-		if err == nil {
-			return nil
-		}
-		if ctx.Err() != nil {
-			return context.Cause(ctx)
-		}
-		if f.have > before {
-			failures = 0
-		}
-		again, asked := retryable(err)
-		if failures++; !again || failures >= f.req.pace.tries {
-			return err
-		}
-		if err := f.req.pace.wait(ctx, failures, asked); err != nil {
-			return err
-		}
-	}
 }
 
 // connection takes what one response gives; nil means that the file is complete.
@@ -101,7 +82,7 @@ func (f *fetch) connection(ctx context.Context) error {
 	var first int64
 	switch resp.StatusCode {
 	case http.StatusOK:
-	case http.StatusPartialContent:
+	case http.StatusPartialContent, http.StatusRequestedRangeNotSatisfiable:
 		if _, err := fmt.Sscanf(resp.Header.Get("Content-Range"), "bytes %d-", &first); err != nil || first != f.have {
 			resp.Body.Close()
 			f.validator = "" // no more ranges from this one

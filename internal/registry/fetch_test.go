@@ -48,12 +48,14 @@ func TestFetchResumes(t *testing.T) {
 		name      string
 		validator string
 		changed   bool // the file is another one after the first connection
+		refused   bool // the server does not want to know of ranges any more
 		ranges    int  // how many later requests must ask for a range
 	}{
 		{name: "strong validator", validator: `"v1"`, ranges: 1},
 		{name: "weak validator", validator: `W/"v1"`},
 		{name: "no validator"},
 		{name: "changed meanwhile", validator: `"v1"`, changed: true, ranges: 1},
+		{name: "no such range", validator: `"v1"`, refused: true, ranges: 1},
 	} {
 		t.Run(tc.name, func(t *testing.T) {
 			requests, ranges := 0, 0
@@ -70,6 +72,10 @@ func TestFetchResumes(t *testing.T) {
 				}
 				if r.Header.Get("Range") != "" {
 					ranges++
+					if tc.refused {
+						w.WriteHeader(http.StatusRequestedRangeNotSatisfiable)
+						return
+					}
 				}
 				if tc.changed {
 					w.Header().Set("ETag", `"v2"`)
