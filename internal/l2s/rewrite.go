@@ -44,8 +44,8 @@ type rewriter struct {
 	tree *rootfs.FS
 }
 
-// dir goes through a directory. It is opened by its path and not from its parent, so that a
-// deep tree costs no descriptors; where paths become too long for proot no stand-ins are.
+// dir goes through a directory. It is opened by its path and not from its parent: where paths
+// become too long for proot no stand-ins are, and so no more than some 2000 are open at once.
 func (r *rewriter) dir(name string) (err error) {
 	d, err := r.tree.OpenDir(name)
 	if errors.Is(err, unix.ENAMETOOLONG) {
