@@ -44,8 +44,7 @@ check:
 
 # The images that stories install; minutes on a new machine, nothing afterwards.
 fixtures:
-	$(GO) run ./test/cmd/registry --make images
-	$(GO) run ./test/cmd/registry --make packages
+	$(GO) run ./test/cmd/registry -make images packages
 
 unit:
 	$(GO) test -timeout 5m ./cmd/... ./internal/... ./test/fixtures/...

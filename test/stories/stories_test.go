@@ -62,8 +62,8 @@ func TestMain(m *testing.M) {
 // runAll runs the tests as whoever started them and, when that is root, as an ordinary user too.
 func runAll(m *testing.M) (code int, err error) {
 	fixtures.ObeySignals()
-	if os.Getenv("TMPDIR") == "" && holdsStories(memory) {
-		if err := os.Setenv("TMPDIR", memory); err != nil {
+	if os.Getenv("TMPDIR") == "" && holdsStories(fixtures.Memory) {
+		if err := os.Setenv("TMPDIR", fixtures.Memory); err != nil {
 			return 1, err
 		}
 	}
@@ -128,7 +128,7 @@ func prepare(work string) (stop func(), err error) {
 
 // servePackages serves fixtures.Packages until this process ends.
 func servePackages() (addr string, err error) {
-	dir, err := fixtures.Packages()
+	packages, err := fixtures.Packages()
 	if err != nil {
 		return "", err
 	}
@@ -136,7 +136,7 @@ func servePackages() (addr string, err error) {
 	if err != nil {
 		return "", err
 	}
-	server := &http.Server{Handler: http.FileServer(http.Dir(dir)), ErrorLog: silent}
+	server := &http.Server{Handler: packages, ErrorLog: silent}
 	go func() { _ = server.Serve(l) }()
 	return l.Addr().String(), nil
 }

@@ -1,44 +1,75 @@
 // Command registry serves a set of test images from a real registry on 127.0.0.1.
 //
-//	registry [-make] images|small|big
-//	registry -make packages
+//	registry images|small|big
+//	registry -make SET...
 //
-// It prints the address and runs until it is interrupted or its standard input ends. With -make it makes the
-// images, or packages for apt, which the first run on a machine does, and serves nothing.
+// It prints the address and runs until it is interrupted or its standard input ends. With -make it makes several sets
+// at once, of which "packages" (for apt) is one, and serves nothing; the first use on a machine does it otherwise.
 package main
 
 import (
+	"errors"
 	"flag"
 	"fmt"
 	"io"
 	"os"
 	"os/signal"
+	"sync"
 
 	"proot-distro/test/fixtures"
 )
 
+var sets = map[string]func() (string, error){
+	"images": fixtures.Images, "small": fixtures.Small, "big": fixtures.Big,
+}
+
 func main() {
-	onlyMake := flag.Bool("make", false, "make the images and serve nothing")
+	onlyMake := flag.Bool("make", false, "make the sets and serve nothing")
 	flag.Parse()
-	if err := run(flag.Arg(0), *onlyMake); err != nil {
+	err := errors.New("name a set: images, small or big")
+	switch {
+	case *onlyMake && flag.NArg() > 0:
+		err = makeAll(flag.Args())
+	case flag.NArg() == 1:
+		err = serve(flag.Arg(0))
+	}
+	if err != nil {
 		fmt.Fprintln(os.Stderr, "registry:", err)
 		os.Exit(1)
 	}
 }
 
-func run(set string, onlyMake bool) error {
-	sets := map[string]func() (string, error){
-		"images": fixtures.Images, "small": fixtures.Small, "big": fixtures.Big,
+func makeAll(names []string) error {
+	errs := make([]error, len(names))
+	var all sync.WaitGroup
+	for i, name := range names {
+		all.Go(func() { errs[i] = makeOne(name) })
 	}
-	if onlyMake {
-		sets["packages"] = fixtures.Packages
+	all.Wait()
+	return errors.Join(errs...)
+}
+
+func makeOne(name string) error {
+	if name == "packages" {
+		_, err := fixtures.Packages()
+		return err
 	}
-	storage, ok := sets[set]
+	_, err := storage(name)
+	return err
+}
+
+// storage returns a set's storage directory and makes it first if need be.
+func storage(name string) (string, error) {
+	ensure, ok := sets[name]
 	if !ok {
-		return fmt.Errorf("no set of images is named %q: try images, small or big", set)
+		return "", fmt.Errorf("no set of images is named %q: try images, small or big", name)
 	}
-	dir, err := storage()
-	if err != nil || onlyMake {
+	return ensure()
+}
+
+func serve(name string) error {
+	dir, err := storage(name)
+	if err != nil {
 		return err
 	}
 	reg, err := fixtures.Serve(dir, fixtures.RegistryOptions{})
