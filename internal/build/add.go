@@ -4,9 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"os"
-	"path"
 	"strings"
 
 	"archive/tar"
@@ -16,7 +13,6 @@ import (
 	"proot-distro/internal/build/layout"
 	"proot-distro/internal/compression"
 	"proot-distro/internal/layer"
-	"proot-distro/internal/rootfs"
 )
 
 func (s *stage) add(ctx context.Context, c *instructions.AddCommand, header string) error {
@@ -95,11 +91,10 @@ func (s *stage) fetchRemote(ctx context.Context, step *copyStep, word string) (*
 	if isGit(word) {
 		return s.fetchGit(ctx, step, word)
 	}
-	d, err := s.download(ctx, word, step.checksum)
+	f, err := s.download(ctx, word, step.checksum)
 	if err != nil {
 		return nil, err
 	}
-	f := layout.File{Mode: 0o600, Size: d.size, MTime: d.modified, Times: true, Root: d.root, Name: d.name}
 	b := layout.Single(urlBase(word), f)
 	if step.unpack != nil && step.unpacks(b) {
 		return s.unpackArchive(ctx, b)
@@ -108,34 +103,4 @@ func (s *stage) fetchRemote(ctx context.Context, step *copyStep, word string) (*
 		return nil, fmt.Errorf("ADD %s: its end is no file name: write the destination with one", word)
 	}
 	return b, nil
-}
-
-// urlBase is the file name in a URL, "" without one.
-func urlBase(url string) string {
-	rest := url[strings.Index(url, "://")+3:]
-	rest, _, _ = strings.Cut(rest, "?")
-	rest, _, _ = strings.Cut(rest, "#")
-	_, file, _ := strings.Cut(rest, "/")
-	if base := path.Base("/" + file); base != "/" && !strings.HasSuffix(file, "/") {
-		return base
-	}
-	return ""
-}
-
-// writeStream puts a stream into a new file of a tree, of at most limit bytes.
-func writeStream(root *rootfs.FS, name string, r io.Reader, limit int64) (int64, error) {
-	dir, base, err := root.Parent(name)
-	if err != nil {
-		return 0, err
-	}
-	defer dir.Close()
-	w, err := dir.OpenFile(base, os.O_WRONLY|os.O_CREATE|os.O_TRUNC, 0o600)
-	if err != nil {
-		return 0, err
-	}
-	n, err := io.Copy(w, io.LimitReader(r, limit+1))
-	if err == nil && n > limit {
-		err = fmt.Errorf("it is larger than %d GiB", limit>>30)
-	}
-	return n, errors.Join(err, w.Close())
 }

@@ -97,8 +97,8 @@ func (s *session) imageTree(ctx context.Context, typed string, arch platform.Arc
 	return t, nil
 }
 
-// fetch waits until a layer is in the cache in full.
-func (s *session) fetch(blob image.Blob) error {
+// await waits until a layer is in the cache in full.
+func (s *session) await(blob image.Blob) error {
 	if s.Cache.Has(blob.Descriptor()) {
 		return nil
 	}

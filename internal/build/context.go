@@ -9,8 +9,6 @@ import (
 	"fmt"
 	"io"
 	"io/fs"
-	"net/url"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -121,28 +119,15 @@ func (b *Builder) cloneContext(ctx context.Context, c *Context, where string) er
 }
 
 func (b *Builder) downloadContext(ctx context.Context, c *Context, where string) error {
-	from, err := url.Parse(where)
-	if err != nil || from.Host == "" {
-		return errors.New("it is not a valid URL")
-	}
-	dir, err := c.scratch.dir("download")
+	root, _, err := b.fetch(ctx, c.scratch, where)
 	if err != nil {
 		return err
 	}
-	f, err := os.OpenFile(filepath.Join(dir, "file"), os.O_RDWR|os.O_CREATE|os.O_EXCL, 0o600)
+	f, err := root.Open(fetchedFile)
 	if err != nil {
 		return err
 	}
 	defer f.Close()
-	err = registry.Fetch(ctx, registry.FetchRequest{
-		URL: from, Insecure: b.Insecure, Version: b.Version, Into: f, Label: "Fetching " + urlBase(where), Report: b.Report,
-	})
-	if err != nil {
-		return err
-	}
-	if _, err := f.Seek(0, io.SeekStart); err != nil {
-		return err
-	}
 	return b.readContext(ctx, c, f)
 }
 

@@ -279,7 +279,7 @@ func (s *stage) outcome() stepEntry {
 }
 
 func (s *stage) addLayer(ctx context.Context, write func(io.Writer) error) (stepEntry, error) {
-	desc, diffID, err := s.Cache.AddLayer(ctx, write, image.LayerOptions{})
+	desc, diffID, err := s.Cache.AddLayer(ctx, write)
 	if err != nil {
 		return stepEntry{}, err
 	}

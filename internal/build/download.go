@@ -6,82 +6,88 @@ import (
 	"encoding/hex"
 	"errors"
 	"fmt"
-	"hash"
 	"io"
-	"net/http"
+	"net/url"
+	"path"
 	"strings"
-	"time"
 
-	"proot-distro/internal/report"
+	"proot-distro/internal/build/layout"
+	"proot-distro/internal/registry"
 	"proot-distro/internal/rootfs"
 )
 
-// maxDownload bounds what ADD fetches, in bytes.
-const maxDownload = 64 << 30
+// fetchedFile is the name that a download has in its scratch directory.
+const fetchedFile = "file"
 
-// downloaded is what ADD has fetched.
-type downloaded struct {
-	root     *rootfs.FS
-	name     string
-	size     int64
-	modified time.Time // of Last-Modified, or zero
+// fetch downloads a URL into a scratch directory.
+func (b *Builder) fetch(ctx context.Context, in *scratch, where string) (*rootfs.FS, registry.Fetched, error) {
+	from, err := url.Parse(where)
+	if err != nil || from.Host == "" {
+		return nil, registry.Fetched{}, fmt.Errorf("%s is not a valid URL", where)
+	}
+	root, err := in.tree("download")
+	if err != nil {
+		return nil, registry.Fetched{}, err
+	}
+	dir, err := root.OpenDir("/")
+	if err != nil {
+		return nil, registry.Fetched{}, err
+	}
+	defer dir.Close()
+	file, err := dir.Create(fetchedFile, 0o600)
+	if err != nil {
+		return nil, registry.Fetched{}, err
+	}
+	got, err := registry.Fetch(ctx, registry.FetchRequest{
+		URL: from, Insecure: b.Insecure, Version: b.Version, Into: file, Label: "Fetching " + urlBase(where), Report: b.Report,
+	})
+	return root, got, errors.Join(err, file.Close())
 }
 
-// download fetches a URL. checksum is "sha256:<hex>", or "".
-func (s *stage) download(ctx context.Context, url, checksum string) (downloaded, error) {
+// download fetches a source of ADD. checksum is "sha256:<hex>", or "".
+func (s *stage) download(ctx context.Context, where, checksum string) (layout.File, error) {
 	want, isSum := strings.CutPrefix(checksum, "sha256:")
 	if checksum != "" && (!isSum || len(want) != 2*sha256.Size || strings.Trim(want, "0123456789abcdef") != "") {
-		return downloaded{}, fmt.Errorf("ADD --checksum=%s: it must be sha256: and 64 lower-case hex digits", checksum)
+		return layout.File{}, fmt.Errorf("ADD --checksum=%s: it must be sha256: and 64 lower-case hex digits", checksum)
 	}
-	root, err := s.scratch.tree("download")
+	root, got, err := s.fetch(ctx, s.scratch, where)
 	if err != nil {
-		return downloaded{}, err
+		return layout.File{}, err
 	}
-	d := downloaded{root: root, name: "file"}
+	if want != "" {
+		sum, err := sumOf(root)
+		if err != nil {
+			return layout.File{}, err
+		}
+		if sum != want {
+			return layout.File{}, fmt.Errorf("%s is not what --checksum asks for: its checksum is sha256:%s", where, sum)
+		}
+	}
+	return layout.File{Mode: 0o600, Size: got.Size, MTime: got.Modified, Times: true, Root: root, Name: fetchedFile}, nil
+}
+
+// sumOf is the SHA-256 of what was fetched.
+func sumOf(root *rootfs.FS) (string, error) {
+	file, err := root.Open(fetchedFile)
+	if err != nil {
+		return "", err
+	}
+	defer file.Close()
 	sum := sha256.New()
-	if err := s.get(ctx, url, &d, sum); err != nil {
-		return downloaded{}, fmt.Errorf("fetch %s: %w", url, err)
+	if _, err := io.Copy(sum, file); err != nil {
+		return "", err
 	}
-	if got := hex.EncodeToString(sum.Sum(nil)); want != "" && got != want {
-		return downloaded{}, fmt.Errorf("%s is not what --checksum asks for: its checksum is sha256:%s", url, got)
-	}
-	return d, nil
+	return hex.EncodeToString(sum.Sum(nil)), nil
 }
 
-func (s *stage) get(ctx context.Context, url string, d *downloaded, sum hash.Hash) error {
-	req, err := http.NewRequestWithContext(ctx, http.MethodGet, url, nil)
-	if err != nil {
-		return err
+// urlBase is the file name in a URL, "" without one.
+func urlBase(where string) string {
+	rest := where[strings.Index(where, "://")+3:]
+	rest, _, _ = strings.Cut(rest, "?")
+	rest, _, _ = strings.Cut(rest, "#")
+	_, file, _ := strings.Cut(rest, "/")
+	if base := path.Base("/" + file); base != "/" && !strings.HasSuffix(file, "/") {
+		return base
 	}
-	req.Header.Set("User-Agent", "proot-distro/"+s.Version)
-	resp, err := http.DefaultClient.Do(req)
-	if err != nil {
-		return causeOf(err)
-	}
-	defer resp.Body.Close()
-	if resp.StatusCode != http.StatusOK {
-		return fmt.Errorf("the server answers %s", resp.Status)
-	}
-	if t, err := http.ParseTime(resp.Header.Get("Last-Modified")); err == nil {
-		d.modified = t
-	}
-	meter := s.Report.Begin(report.Task{Label: "Fetching " + urlBase(url), Total: max(resp.ContentLength, 0)})
-	defer meter.Done()
-	body := io.TeeReader(report.Reader(resp.Body, meter), sum)
-	d.size, err = writeStream(d.root, d.name, body, maxDownload)
-	return err
-}
-
-// causeOf drops the method and the URL, which the sentence around it names.
-func causeOf(err error) error {
-	for {
-		inner := errors.Unwrap(err)
-		if inner == nil || errors.Is(err, context.Canceled) {
-			return err
-		}
-		if _, isURL := err.(interface{ Timeout() bool }); !isURL {
-			return err
-		}
-		err = inner
-	}
+	return ""
 }

@@ -42,7 +42,7 @@ func (p *platformBuild) finish(ctx context.Context, s *stage) (Result, error) {
 		if err := ctx.Err(); err != nil {
 			return Result{}, err
 		}
-		if err := p.fetch(l.blob); err != nil {
+		if err := p.await(l.blob); err != nil {
 			return Result{}, err
 		}
 		d := l.blob.Descriptor()

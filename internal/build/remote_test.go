@@ -25,8 +25,15 @@ func TestAddFetchesURLs(t *testing.T) {
 			w.Header().Set("Last-Modified", "Fri, 01 Jan 2021 00:00:00 GMT")
 			fmt.Fprint(w, "content")
 		case "/broken":
-			w.Header().Set("Content-Length", "100")
-			fmt.Fprint(w, "part")
+			if r.Header.Get("Range") != "" {
+				w.Header().Set("Content-Range", "bytes 4-6/7")
+				w.WriteHeader(http.StatusPartialContent)
+				fmt.Fprint(w, "ent")
+				return
+			}
+			w.Header().Set("ETag", `"1"`)
+			w.Header().Set("Content-Length", "7")
+			fmt.Fprint(w, "cont")
 		default:
 			http.NotFound(w, r)
 		}
@@ -42,8 +49,8 @@ func TestAddFetchesURLs(t *testing.T) {
 			"ADD --checksum=md5:1: it must be sha256: and 64 lower-case hex digits"},
 		{"without a name", "ADD URL/ /d/", "", "ADD URL/: its end is no file name: write the destination with one"},
 		{"root under a name", "ADD URL/ /d", "/d 0600 0:0 \"content\"\n", ""},
-		{"missing", "ADD URL/nope /d", "", "fetch URL/nope: the server answers 404 Not Found"},
-		{"broken off", "ADD URL/broken /d", "", "fetch URL/broken: unexpected EOF"},
+		{"missing", "ADD URL/nope /d", "", "URL/nope does not exist"},
+		{"broken off", "ADD --checksum=sha256:" + sumOfContent + " URL/broken /d", "/d 0600 0:0 \"content\"\n", ""},
 	}
 	for _, test := range tests {
 		t.Run(test.name, func(t *testing.T) {
@@ -71,7 +78,7 @@ func TestAddTellsACloseServer(t *testing.T) {
 	b := newBench(t)
 	b.write("Dockerfile", "FROM scratch\nADD http://127.0.0.1:1/x /x\n")
 	_, err := b.Build(context.Background(), b.request(""))
-	if err == nil || !strings.Contains(err.Error(), "fetch http://127.0.0.1:1/x: ") || strings.Count(err.Error(), "127.0.0.1:1/x") != 1 {
+	if err == nil || !strings.Contains(err.Error(), "127.0.0.1:1 refused the connection: is a server running there?") {
 		t.Error(err)
 	}
 }

@@ -18,7 +18,7 @@ func (in *Installer) download(ctx context.Context, draft *container.Container, r
 	if err != nil {
 		return "", fmt.Errorf("create download: %w", err)
 	}
-	err = registry.Fetch(ctx, registry.FetchRequest{
+	_, err = registry.Fetch(ctx, registry.FetchRequest{
 		URL: req.Source.URL, Insecure: req.Insecure, Version: in.Version,
 		Into: file, Label: "Downloading", Report: in.Report,
 	})

@@ -8,6 +8,7 @@ import (
 	"net/http"
 	"net/url"
 	"os"
+	"time"
 
 	"proot-distro/internal/report"
 )
@@ -26,10 +27,16 @@ type FetchRequest struct {
 	pace pace // for tests
 }
 
+// Fetched is what is known of a file that was downloaded.
+type Fetched struct {
+	Size     int64     // in bytes
+	Modified time.Time // zero when the server does not tell
+}
+
 // Fetch downloads a whole file and goes on where a broken connection stopped, as long
 // as the server's validator (ETag or Last-Modified) says that it is the same file.
 // Failures are *Error.
-func Fetch(ctx context.Context, req FetchRequest) error {
+func Fetch(ctx context.Context, req FetchRequest) (Fetched, error) {
 	if req.pace == (pace{}) {
 		req.pace = usualPace
 	}
@@ -47,11 +54,12 @@ func Fetch(ctx context.Context, req FetchRequest) error {
 			CheckRedirect: checkRedirect,
 		},
 	}
-	return f.explain(req.pace.repeat(ctx, func() (bool, error) {
+	err := req.pace.repeat(ctx, func() (bool, error) {
 		before := f.have
 		err := f.connection(ctx)
 		return f.have > before, err
-	}))
+	})
+	return Fetched{f.have, f.modified}, f.explain(err)
 }
 
 // fetch is one file on its way.
@@ -63,6 +71,7 @@ type fetch struct {
 	have      int64
 	total     int64  // 0 when not known
 	validator string // for If-Range
+	modified  time.Time
 }
 
 // connection takes what one response gives; nil means that the file is complete.
@@ -112,13 +121,14 @@ func (f *fetch) seek(offset int64) error {
 	return nil
 }
 
-// learn takes size and validator from a response. A weak ETag does not vouch for
+// learn takes size, time and validator from a response. A weak ETag does not vouch for
 // bytes (RFC 9110, section 13.1.5).
 func (f *fetch) learn(resp *http.Response) {
 	f.validator = resp.Header.Get("ETag")
 	if f.validator == "" || f.validator[0] != '"' {
 		f.validator = resp.Header.Get("Last-Modified")
 	}
+	f.modified, _ = http.ParseTime(resp.Header.Get("Last-Modified")) // zero for none
 	if total := f.have + resp.ContentLength; resp.ContentLength > 0 && f.total != total {
 		f.total = total
 		(*f.meter).Done()

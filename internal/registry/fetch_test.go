@@ -31,7 +31,7 @@ func fetchFrom(t *testing.T, h http.HandlerFunc) ([]byte, error) {
 		t.Fatal(err)
 	}
 	defer file.Close()
-	err = Fetch(context.Background(), FetchRequest{
+	_, err = Fetch(context.Background(), FetchRequest{
 		URL: address, Into: file, Report: report.Discard,
 		pace: pace{stall: time.Second, tries: 3, pause: time.Millisecond},
 	})
