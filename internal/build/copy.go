@@ -15,7 +15,6 @@ import (
 	"proot-distro/internal/build/layout"
 	"proot-distro/internal/dockerfile"
 	"proot-distro/internal/guest"
-	"proot-distro/internal/image"
 	"proot-distro/internal/rootfs"
 )
 

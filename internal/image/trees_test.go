@@ -106,7 +106,9 @@ func TestTrees(t *testing.T) {
 func TestTreesOfAnotherBoot(t *testing.T) {
 	c, dirs := newCache(t)
 	young, old := keepTree(t, c, "young", TreeInfo{}), keepTree(t, c, "old", TreeInfo{Size: 7})
-	info := func(chain digest.Digest) string { return filepath.Join(dirs.Cache, treesDir, chain.Encoded(), treeInfo) }
+	info := func(chain digest.Digest) string {
+		return filepath.Join(dirs.Cache, treesDir, chain.Encoded(), treeInfo)
+	}
 	before := time.Now().Add(-2 * writtenBack)
 	if err := errors.Join(os.Chtimes(info(old), before, before), c.TidyTrees()); err != nil {
 		t.Fatal(err)

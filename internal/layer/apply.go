@@ -118,7 +118,6 @@ func (a *applier) putter(hdr *tar.Header) func(place, *tar.Header) error {
 }
 
 func (a *applier) skip(name, reason string) {
-	a.stats.Skipped++
 	if a.o.OnSkip != nil {
 		a.o.OnSkip(name, reason)
 	}

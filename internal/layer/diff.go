@@ -29,10 +29,8 @@ type DiffOptions struct {
 
 // DiffStats counts what went into a layer.
 type DiffStats struct {
-	Entries   int   // whiteouts and parents included; 0 when nothing has changed
-	Bytes     int64 // of file contents
-	Whiteouts int   // opaque markers included
-	Skipped   int
+	Entries int   // whiteouts and parents included; 0 when nothing has changed
+	Bytes   int64 // of file contents
 	// After is the tree as it was packed, the next Diff's before.
 	After *Tree
 }

@@ -88,8 +88,6 @@ func (d *distributor) stats() (sum Stats) {
 	for _, a := range d.appliers {
 		sum.Entries += a.stats.Entries
 		sum.Bytes += a.stats.Bytes
-		sum.Whiteouts += a.stats.Whiteouts
-		sum.Skipped += a.stats.Skipped
 	}
 	return sum
 }

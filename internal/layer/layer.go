@@ -61,10 +61,8 @@ type Options struct {
 
 // Stats counts what was done.
 type Stats struct {
-	Entries   int   // applied, whiteouts included
-	Bytes     int64 // of file contents
-	Whiteouts int
-	Skipped   int // devices and the like
+	Entries int   // applied, whiteouts included
+	Bytes   int64 // of file contents
 }
 
 // Apply applies an uncompressed tar stream to a tree, and reads it to its end, so

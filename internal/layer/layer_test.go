@@ -291,7 +291,7 @@ func TestSkips(t *testing.T) {
 	if diff := cmp.Diff(want, skipped); diff != "" {
 		t.Error(diff)
 	}
-	if want := (Stats{Skipped: 5}); stats != want {
+	if stats != (Stats{}) {
 		t.Errorf("%+v", stats)
 	}
 }

@@ -44,7 +44,6 @@ func newPacker(ctx context.Context, root *rootfs.FS, w *tar.Writer, o DiffOption
 
 func (p *packer) run(c *comparison) error {
 	defer p.close()
-	p.stats.Skipped = len(c.unfit)
 	for _, u := range c.unfit {
 		if p.o.OnSkip != nil {
 			p.o.OnSkip(u.path, u.reason)
@@ -95,7 +94,6 @@ func (p *packer) pack(c change) error {
 
 // whiteout writes an entry without content, as containerd does.
 func (p *packer) whiteout(name string) error {
-	p.stats.Whiteouts++
 	return p.tar.WriteHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, ModTime: time.Unix(0, 0)})
 }
 

@@ -30,7 +30,6 @@ func (a *applier) whiteout(name string) error {
 		return nil
 	}
 	a.stats.Entries++
-	a.stats.Whiteouts++
 	if base == opaqueMarker {
 		return a.opaque(dir)
 	}

@@ -24,19 +24,12 @@ const (
 
 const maxLayerBlocks = 8 // compressed at once; each takes some 3 MiB
 
-// LayerOptions are the options of AddLayer.
-type LayerOptions struct {
-	Level int // of gzip, 1 to 9; 0 means 6
-}
-
 // AddLayer compresses what write writes, an uncompressed layer, into the cache, and gives
 // the blob's descriptor and the layer's diff ID. The same bytes give the same blob on every
 // machine. When write fails, its error is returned and nothing is kept.
 //
 // A caller holds the cache's lock, [Shared], until something in the cache refers to the blob.
-func (c *Cache) AddLayer(ctx context.Context, write func(w io.Writer) error, o LayerOptions) (
-	desc v1.Descriptor, diffID digest.Digest, err error,
-) {
+func (c *Cache) AddLayer(ctx context.Context, write func(w io.Writer) error) (desc v1.Descriptor, diffID digest.Digest, err error) {
 	dir, err := c.dir(c.layers, true)
 	if err != nil {
 		return v1.Descriptor{}, "", err
@@ -47,7 +40,7 @@ func (c *Cache) AddLayer(ctx context.Context, write func(w io.Writer) error, o L
 		return v1.Descriptor{}, "", fmt.Errorf("store layer: %w", err)
 	}
 	defer func() { err = errors.Join(err, blob.close()) }()
-	diffID, err = compress(ctx, blob, write, o)
+	diffID, err = compress(ctx, blob, write)
 	if err != nil {
 		return v1.Descriptor{}, "", err
 	}
@@ -60,12 +53,8 @@ func (c *Cache) AddLayer(ctx context.Context, write func(w io.Writer) error, o L
 
 // compress runs write, and compresses its output into blob. Compression runs in goroutines of
 // its own; the output is hashed in this one.
-func compress(ctx context.Context, blob io.Writer, write func(io.Writer) error, o LayerOptions) (digest.Digest, error) {
-	level := o.Level
-	if level == 0 {
-		level = layerLevel
-	}
-	z, err := pgzip.NewWriterLevel(blob, level)
+func compress(ctx context.Context, blob io.Writer, write func(io.Writer) error) (digest.Digest, error) {
+	z, err := pgzip.NewWriterLevel(blob, layerLevel)
 	if err == nil {
 		err = z.SetConcurrency(layerBlock, min(runtime.GOMAXPROCS(0), maxLayerBlocks))
 	}

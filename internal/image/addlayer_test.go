@@ -38,7 +38,7 @@ func writeAll(data []byte) func(io.Writer) error {
 
 func addLayer(t testing.TB, c *Cache, data []byte) (v1.Descriptor, digest.Digest) {
 	t.Helper()
-	d, diffID, err := c.AddLayer(context.Background(), writeAll(data), LayerOptions{})
+	d, diffID, err := c.AddLayer(context.Background(), writeAll(data))
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -106,7 +106,7 @@ func TestAddLayerDeterministic(t *testing.T) {
 				}
 			}
 			return nil
-		}, LayerOptions{})
+		})
 		if err != nil || d.Digest != want {
 			t.Errorf("with %d CPUs the digest is %s, %v", cpus, d.Digest, err)
 		}
@@ -119,7 +119,7 @@ func TestAddLayerFailures(t *testing.T) {
 	_, _, err := c.AddLayer(context.Background(), func(w io.Writer) error {
 		w.Write(words(3 << 20))
 		return fmt.Errorf("wrapped: %w", oops)
-	}, LayerOptions{})
+	})
 	if !errors.Is(err, oops) {
 		t.Errorf("a writer that fails gives %v", err)
 	}
@@ -132,15 +132,12 @@ func TestAddLayerFailures(t *testing.T) {
 			}
 		}
 		return nil
-	}, LayerOptions{})
+	})
 	if !errors.Is(err, context.Canceled) {
 		t.Errorf("an interrupted writer gives %v", err)
 	}
 	if names := blobFiles(t, dirs); len(names) != 0 {
 		t.Errorf("what failed leaves %q", names)
-	}
-	if _, _, err := c.AddLayer(context.Background(), writeAll(nil), LayerOptions{Level: 17}); err == nil {
-		t.Error("level 17 is accepted")
 	}
 }
 
@@ -162,7 +159,7 @@ func TestAddLayerLeftovers(t *testing.T) {
 		addLayer(t, c, data) // while another is being made
 		_, err := w.Write([]byte("other"))
 		return err
-	}, LayerOptions{})
+	})
 	if err != nil {
 		t.Fatal(err)
 	}
@@ -186,7 +183,7 @@ func TestAddLayerAtOnce(t *testing.T) {
 	for i := range 8 {
 		wg.Go(func() {
 			data := words(100<<10 + i/2)
-			if d, _, err := c.AddLayer(context.Background(), writeAll(data), LayerOptions{}); err != nil || !c.Has(d) {
+			if d, _, err := c.AddLayer(context.Background(), writeAll(data)); err != nil || !c.Has(d) {
 				t.Errorf("%d: %v", i, err)
 			}
 		})
