@@ -20,9 +20,8 @@ type clearOptions struct {
 func newClearCacheCommand(a *App) *cobra.Command {
 	var o clearOptions
 	cmd := &cobra.Command{
-		Use:        "clear-cache [OPTIONS]",
-		SuggestFor: []string{"clean", "prune"},
-		Short:      "Delete the download cache",
+		Use:   "clear-cache [OPTIONS]",
+		Short: "Delete the download cache",
 		Long: "Delete everything in the cache: layers, images and the index of build steps. Containers are not " +
 			"touched. The next install or reset of an image downloads it again.\n\n" +
 			"With --orphan or --build-cache only that part is deleted, and every cached image stays complete.",

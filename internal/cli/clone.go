@@ -14,9 +14,8 @@ import (
 
 func newCloneCommand(a *App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:        "clone [OPTIONS] CONTAINER NEW",
-		SuggestFor: []string{"duplicate", "fork"},
-		Short:      "Make a copy of a container",
+		Use:   "clone [OPTIONS] CONTAINER NEW",
+		Short: "Make a copy of a container",
 		Long: "Make a container called NEW that is a copy of CONTAINER, files and image record. Where the file " +
 			"system can, both share the space of what is the same. Sessions may run in CONTAINER meanwhile, but what " +
 			"they change during the copy may come out half-done.",

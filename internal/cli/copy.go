@@ -16,9 +16,8 @@ type copyOptions struct {
 func newCopyCommand(a *App) *cobra.Command {
 	var o copyOptions
 	cmd := &cobra.Command{
-		Use:        "copy [OPTIONS] [CONTAINER:]SRC [CONTAINER:]DEST",
-		SuggestFor: []string{"mv", "move"},
-		Short:      "Copy files to or from a container",
+		Use:   "copy [OPTIONS] [CONTAINER:]SRC [CONTAINER:]DEST",
+		Short: "Copy files to or from a container",
 		Long: "Copy files between the host and a container, or between two containers. A path in a container " +
 			"follows the container's name and a colon: ubuntu:/etc/resolv.conf; a path of the host that has a colon " +
 			"begins with / or ./ instead. If DEST is a directory, the copy comes into it.\n\n" +

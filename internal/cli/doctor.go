@@ -34,9 +34,8 @@ var errUnreachable = errors.New("not every registry can be reached")
 func newDoctorCommand(a *App) *cobra.Command {
 	var o doctorOptions
 	cmd := &cobra.Command{
-		Use:        "doctor [OPTIONS]",
-		SuggestFor: []string{"check", "diagnose", "info", "probe", "status"},
-		Short:      "Say what works on this machine, and why not",
+		Use:   "doctor [OPTIONS]",
+		Short: "Say what works on this machine, and why not",
 		Long: "Try out what containers need on this machine: both engines, emulators of other architectures, user IDs, " +
 			"the disk, other programs, credentials. Each thing is ok, a note (it could be better, or is not there) or a " +
 			"problem, and what can be done about it stands below. Nothing is changed, and the network is " +

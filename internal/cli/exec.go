@@ -14,11 +14,13 @@ import (
 	"proot-distro/internal/engine"
 	"proot-distro/internal/engine/native"
 	"proot-distro/internal/session"
+	"proot-distro/internal/ui"
 )
 
 type execOptions struct {
-	wishes  session.Options
-	command []string // what stands after --
+	wishes   session.Options
+	envFiles []string
+	command  []string // what stands after --
 }
 
 func newExecCommand(a *App) *cobra.Command {
@@ -27,7 +29,8 @@ func newExecCommand(a *App) *cobra.Command {
 		Use:   "exec [OPTIONS] CONTAINER (-- COMMAND ...)",
 		Short: "Run a command inside a running session",
 		Long: "Run COMMAND beside what already runs in a container, set up like the oldest session there: with its binds " +
-			"and names, as its user, in its directory and with its environment. COMMAND is not run by a shell. In a " +
+			"and names, as its user, in its directory and with its environment. Another --user starts there, too, unless " +
+			"--work-dir says otherwise. COMMAND is not run by a shell. In a " +
 			"session of the native engine it sees the same processes, mounts and network, and it is ended when that " +
 			"session ends; under proot it gets a proot of its own, which ends with COMMAND.",
 		Example: "pd exec web -- ps ax\n\n# A shell beside the server\npd exec web -- bash -l",
@@ -45,6 +48,7 @@ func newExecCommand(a *App) *cobra.Command {
 	f.StringVarP(&w.User, "user", "u", "", "become `USER`: a name, a UID, NAME:GROUP or UID:GID (default: the session's)")
 	f.StringVarP(&w.WorkDir, "work-dir", "w", "", "start in `PATH` of the container (default: where the session started)")
 	f.StringArrayVarP(&w.Env, "env", "e", nil, "set `VAR=VALUE` in the container; VAR alone takes the host's value (repeatable)")
+	a.envFileFlag(cmd, &o.envFiles)
 	return cmd
 }
 
@@ -60,6 +64,9 @@ func runExec(a *App, o execOptions, name string) error {
 func (a *App) execIn(c *container.Container, o execOptions) error {
 	h, err := a.Host()
 	if err != nil {
+		return err
+	}
+	if o.wishes.Env, err = a.readEnvFiles(o.envFiles, o.wishes.Env); err != nil {
 		return err
 	}
 	s, err := session.Open(c, h, a.UI)
@@ -96,7 +103,8 @@ func (a *App) execIn(c *container.Container, o execOptions) error {
 			User: userName(spec), Started: time.Now(), Setup: other.Setup,
 		})
 	}
-	return &missingError{what: fmt.Sprintf("no session of container '%s' is running that a command can join", c.Name), hint: "ps"}
+	return &missingError{what: fmt.Sprintf("no session of container '%s' is running that a command can join", c.Name), hint: "ps",
+		advice: []string{fmt.Sprintf("To start one: %s login %s -- %s", a.Program, ui.ShellQuote(c.Name), ui.ShellJoin(o.command...))}}
 }
 
 // sessionsOf lists the sessions of a container, the oldest first.

@@ -132,6 +132,8 @@ func exitCode(err error) int {
 type missingError struct {
 	what string
 	hint string // the command that lists what exists, without the program's name
+
+	advice []string // what else can be done
 }
 
 func (e *missingError) Error() string { return e.what }

@@ -119,7 +119,7 @@ func (a *App) hints(err error) []string {
 	case errors.As(err, &uncached):
 		return a.uncachedHints(uncached)
 	case errors.As(err, &missing):
-		return []string{fmt.Sprintf("'%s %s' shows what there is.", a.Program, missing.hint)}
+		return append([]string{fmt.Sprintf("'%s %s' shows what there is.", a.Program, missing.hint)}, missing.advice...)
 	case errors.As(err, &busy):
 		return []string{fmt.Sprintf("Wait until it has ended; '%s ps' lists running sessions.", a.Program)}
 	case errors.As(err, &remote):

@@ -27,9 +27,8 @@ type killOptions struct {
 func newKillCommand(a *App) *cobra.Command {
 	o := killOptions{signal: unix.SIGTERM}
 	cmd := &cobra.Command{
-		Use:        "kill [OPTIONS] [PID | CONTAINER]...",
-		SuggestFor: []string{"stop"},
-		Short:      "Send a signal to running sessions",
+		Use:   "kill [OPTIONS] [PID | CONTAINER]...",
+		Short: "Send a signal to running sessions",
 		Long: "Send a signal to every process of running sessions, named by the process ID that ps shows, or " +
 			"by their container. A session ends when its last process does.",
 		Example: "pd kill debian\n\n# What does not listen\npd kill --signal KILL debian\n\npd kill --all",

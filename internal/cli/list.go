@@ -1,14 +1,18 @@
 package cli
 
 import (
+	"cmp"
+	"encoding/json"
 	"errors"
 	"fmt"
 	"io/fs"
 	"path"
 	"slices"
 
+	"github.com/opencontainers/go-digest"
 	"github.com/spf13/cobra"
 
+	"proot-distro/internal/container"
 	"proot-distro/internal/guest"
 	"proot-distro/internal/host"
 	"proot-distro/internal/image"
@@ -19,8 +23,7 @@ import (
 )
 
 type listOptions struct {
-	quiet  bool
-	images bool
+	images, size, quiet, json bool
 }
 
 func newListCommand(a *App) *cobra.Command {
@@ -29,7 +32,11 @@ func newListCommand(a *App) *cobra.Command {
 		Use:   "list [OPTIONS]",
 		Short: "List installed containers",
 		Long: "List installed containers, with the image each was made from. With --image, list the images " +
-			"in the cache: they install without a network.",
+			"in the cache: they install without a network.\n\n" +
+			"With --json it is an array of objects. Those of containers have name, image (empty for a plain root filesystem), " +
+			"architecture, userns (single or full), path (of the root filesystem) and, with --size, size in bytes; those of " +
+			"images have image, architecture, digest (of the manifest's config), layers, size and cached, which is less than size " +
+			"when layers are missing.",
 		Example:     "pd list\n\n# The names alone, for a script\npd list --quiet\n\n# What the cache holds\npd list --image",
 		Annotations: map[string]string{harmless: "true"},
 		RunE: func(*cobra.Command, []string) error {
@@ -40,8 +47,22 @@ func newListCommand(a *App) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&o.images, "image", "i", false, "list cached images instead of containers")
+	cmd.Flags().BoolVarP(&o.size, "size", "s", false, "add up the files of each container, too")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print names only, one a line")
+	cmd.Flags().BoolVar(&o.json, "json", false, "print all as JSON")
+	cmd.MarkFlagsMutuallyExclusive("image", "size")
+	cmd.MarkFlagsMutuallyExclusive("quiet", "json")
 	return cmd
+}
+
+// listedContainer is what is told of a container.
+type listedContainer struct {
+	Name         string        `json:"name"`
+	Image        string        `json:"image"` // as it was typed
+	Architecture platform.Arch `json:"architecture"`
+	Userns       string        `json:"userns"`
+	Path         string        `json:"path"`
+	Size         *int64        `json:"size,omitempty"` // bytes
 }
 
 func runList(a *App, o listOptions) error {
@@ -53,34 +74,80 @@ func runList(a *App, o listOptions) error {
 	if err != nil {
 		return err
 	}
-	switch {
-	case o.quiet:
+	if o.quiet {
 		for _, name := range names {
 			a.UI.Line(name)
 		}
 		return nil
+	}
+	all := make([]listedContainer, len(names))
+	for i, name := range names {
+		if all[i], err = a.describeContainer(store, name, o.size); err != nil {
+			return err
+		}
+	}
+	switch {
+	case o.json:
+		return a.printJSON(all)
 	case len(names) == 0:
 		a.UI.Line(fmt.Sprintf("No container is installed yet. Try: %s install debian", a.Program))
 		return nil
 	}
 	t := ui.Table{Header: []string{"NAME", "IMAGE", "ARCHITECTURE"}, Flexible: []int{1, 0}}
-	for _, name := range names {
-		ref, arch := describeContainer(a.host, name)
-		t.Rows = append(t.Rows, []string{name, ref, string(arch)})
+	if o.size {
+		t.Header = append(t.Header, "SIZE")
+	}
+	for _, c := range all {
+		row := []string{c.Name, cmp.Or(c.Image, "(none)"), string(c.Architecture)}
+		if c.Size != nil {
+			row = append(row, ui.Size(*c.Size))
+		}
+		t.Rows = append(t.Rows, row)
 	}
 	a.UI.Table(t)
 	return nil
 }
 
-// describeContainer reads a container's image and architecture without taking
-// its lock: a listing never waits, and may be a moment late.
-func describeContainer(h *host.Host, name string) (ref string, arch platform.Arch) {
+// printJSON prints a list for scripts.
+func (a *App) printJSON(list any) error {
+	text, err := json.MarshalIndent(list, "", "  ")
+	if err != nil {
+		return fmt.Errorf("write JSON: %w", err)
+	}
+	a.UI.Print(string(text) + "\n")
+	return nil
+}
+
+// describeContainer looks at a container without taking its lock: a listing never waits, and may be a
+// moment late.
+func (a *App) describeContainer(store *container.Store, name string, measured bool) (c listedContainer, err error) {
+	c = listedContainer{Name: name, Userns: usernsSingle, Path: path.Join(a.host.Dirs.Containers(), name, "rootfs")}
+	c.Image, c.Architecture = origin(a.host, name)
+	full, err := store.AllIDs(name)
+	if full {
+		c.Userns = usernsFull
+	}
+	if !measured || err != nil {
+		return c, err
+	}
+	state, err := rootfs.Open(a.host.Dirs.Runtime, rootfs.NoLinks)
+	if err != nil {
+		return c, fmt.Errorf("measure containers: %w", err)
+	}
+	defer state.Close()
+	size := state.Size(path.Join(path.Base(a.host.Dirs.Containers()), name))
+	c.Size = &size
+	return c, nil
+}
+
+// origin reads a container's image and architecture.
+func origin(h *host.Host, name string) (ref string, arch platform.Arch) {
 	record, err := readRecord(h.Dirs, name)
 	switch {
 	case err == nil:
 		return record.ImageRef, record.Arch
 	case errors.Is(err, fs.ErrNotExist):
-		return "(none)", detectArch(h, name)
+		return "", detectArch(h, name)
 	}
 	return "(manifest.json is damaged)", detectArch(h, name)
 }
@@ -120,19 +187,24 @@ func runListImages(a *App, o listOptions) error {
 	if err != nil {
 		return err
 	}
-	t := ui.Table{Header: []string{"IMAGE", "ARCHITECTURE", "LAYERS", "SIZE"}, Flexible: []int{0}}
-	for _, r := range records {
-		layers, size := describeLayers(cache, r)
-		t.Rows = append(t.Rows, []string{familiar(r.ImageRef), string(r.Arch), layers, size})
+	all := make([]listedImage, len(records))
+	for i, r := range records {
+		all[i] = describeImage(cache, r)
 	}
-	slices.SortFunc(t.Rows, slices.Compare[[]string])
+	slices.SortFunc(all, func(x, y listedImage) int {
+		return cmp.Or(cmp.Compare(x.Image, y.Image), cmp.Compare(x.Architecture, y.Architecture))
+	})
+	t := ui.Table{Header: []string{"IMAGE", "ARCHITECTURE", "LAYERS", "SIZE"}, Flexible: []int{0}}
+	for i, img := range all {
+		if o.quiet && (i == 0 || img.Image != all[i-1].Image) {
+			a.UI.Line(img.Image)
+		}
+		t.Rows = append(t.Rows, []string{img.Image, string(img.Architecture), fmt.Sprint(img.Layers), img.size()})
+	}
 	switch {
 	case o.quiet:
-		for i, row := range t.Rows {
-			if i == 0 || row[0] != t.Rows[i-1][0] {
-				a.UI.Line(row[0])
-			}
-		}
+	case o.json:
+		return a.printJSON(all)
 	case len(t.Rows) == 0:
 		a.UI.Line("No image is cached.")
 	default:
@@ -141,30 +213,46 @@ func runListImages(a *App, o listOptions) error {
 	return nil
 }
 
+// listedImage is what is told of an image.
+type listedImage struct {
+	Image        string        `json:"image"`
+	Architecture platform.Arch `json:"architecture"`
+	Digest       digest.Digest `json:"digest"` // of the config: the image's ID
+	Layers       int           `json:"layers"`
+	Size         int64         `json:"size"`   // of the layers, compressed
+	Cached       int64         `json:"cached"` // of these, what the cache has
+}
+
+func (i listedImage) size() string {
+	if i.Cached < i.Size {
+		return ui.Size(i.Cached) + " of " + ui.Size(i.Size)
+	}
+	return ui.Size(i.Size)
+}
+
+func describeImage(cache *image.Cache, r *oci.Record) listedImage {
+	img := listedImage{Image: familiar(r.ImageRef), Architecture: r.Arch}
+	if config, err := r.ConfigDescriptor(); err == nil {
+		img.Digest = config.Digest
+	}
+	layers, err := r.Layers()
+	if err != nil {
+		return img // whose manifest is damaged
+	}
+	img.Layers = len(layers)
+	for _, d := range layers {
+		img.Size += d.Size
+		if cache.Has(d) {
+			img.Cached += d.Size
+		}
+	}
+	return img
+}
+
 // familiar is the usual form of a reference that may have been typed in full.
 func familiar(typed string) string {
 	if ref, err := oci.ParseRef(typed); err == nil {
 		return ref.String()
 	}
 	return typed
-}
-
-// describeLayers gives the number of layers and what they take in the cache.
-func describeLayers(cache *image.Cache, r *oci.Record) (count, size string) {
-	layers, err := r.Layers()
-	if err != nil {
-		return "?", "?"
-	}
-	var cached, total int64
-	for _, d := range layers {
-		total += d.Size
-		if cache.Has(d) {
-			cached += d.Size
-		}
-	}
-	size = ui.Size(total)
-	if cached < total {
-		size = ui.Size(cached) + " of " + size
-	}
-	return fmt.Sprint(len(layers)), size
 }

@@ -25,9 +25,8 @@ type removeOptions struct {
 func newRemoveCommand(a *App) *cobra.Command {
 	var o removeOptions
 	cmd := &cobra.Command{
-		Use:        "remove [OPTIONS] CONTAINER...",
-		SuggestFor: []string{"delete", "uninstall", "rmi"},
-		Short:      "Delete containers or cached images",
+		Use:   "remove [OPTIONS] CONTAINER...",
+		Short: "Delete containers or cached images",
 		Long: "Delete containers with all their data. This cannot be undone and is not confirmed. A container " +
 			"in which a session runs is not deleted.\n\n" +
 			"With --image, delete images from the cache instead, with those layers that no other cached image " +

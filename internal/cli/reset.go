@@ -14,9 +14,8 @@ type resetOptions struct {
 func newResetCommand(a *App) *cobra.Command {
 	var o resetOptions
 	cmd := &cobra.Command{
-		Use:        "reset [OPTIONS] CONTAINER",
-		SuggestFor: []string{"reinstall"},
-		Short:      "Reinstall a container from scratch",
+		Use:   "reset [OPTIONS] CONTAINER",
+		Short: "Reinstall a container from scratch",
 		Long: "Make a container anew from the image that it was installed from, for the same CPU architecture. All " +
 			"data in it is lost, without confirmation. What the cache holds is not downloaded again. The container " +
 			"stays as it is until the new one is complete.",

@@ -26,6 +26,7 @@ type sessionOptions struct {
 	wishes      session.Options
 	engine      string
 	emulator    string
+	envFiles    []string
 	getProotCmd bool
 	detach      bool
 	command     []string // what stands after --
@@ -48,15 +49,17 @@ func (a *App) sessionFlags(cmd *cobra.Command, o *sessionOptions) {
 	f.StringVar(&o.engine, "engine", "", "run it with `ENGINE`: native (namespaces of the kernel), proot, or auto (default auto)")
 	a.usernsFlag(cmd, "let the container have one user ID or many, from now on: `IDS` is single or full")
 	f.StringVar(&o.emulator, "emulator", "", "run a foreign architecture through the emulator at `PATH`")
-	f.StringVar(&w.Kernel, "kernel", "", "let uname -r say `STRING`")
-	f.StringVar(&w.Hostname, "hostname", "", "let the hostname be `STRING`")
+	f.StringVar(&w.Kernel, "kernel", "", "let uname -r say `STRING` (default: the host's; on Termux 6.17.0-PRoot-Distro)")
+	f.StringVar(&w.Hostname, "hostname", "", "let the hostname be `STRING` (default: the host's; on Termux localhost)")
 	f.StringVar(&w.Network, "network", "", "`MODE`: host shares the host's network, none has only a loopback device (default host)")
 	f.BoolVar(&w.ReadOnly, "read-only", false, "protect the container's files from changes")
 	f.StringArrayVar(&w.Tmpfs, "tmpfs", nil, "mount an empty temporary filesystem at `PATH` of the container (repeatable)")
-	f.StringVarP(&w.WorkDir, "work-dir", "w", "", "start in `PATH` of the container")
+	f.StringVarP(&w.WorkDir, "work-dir", "w", "", "start in `PATH` of the container (default: the user's home; with run, what the image says)")
 	f.StringArrayVarP(&w.Env, "env", "e", nil, "set `VAR=VALUE` in the container; VAR alone takes the host's value (repeatable)")
+	a.envFileFlag(cmd, &o.envFiles)
 	f.BoolVarP(&o.detach, "detach", "d", false, "stay in the background, with no input and no output; print the process ID")
 	f.BoolVar(&o.getProotCmd, "get-proot-cmd", false, "print the proot command line and exit")
+	f.BoolVarP(&a.verbose, "verbose", "v", false, "say which engine is taken, and why not the other")
 	_ = cmd.MarkFlagFilename("emulator")
 	_ = cmd.MarkFlagDirname("bind")
 	a.termuxFlags(cmd, w)
@@ -96,6 +99,9 @@ func (a *App) startSession(c *container.Container, req sessionRequest) error {
 	}
 	defer s.Close()
 	wishes := req.options.wishes
+	if wishes.Env, err = a.readEnvFiles(req.options.envFiles, wishes.Env); err != nil {
+		return err
+	}
 	wishes.FindEmulator = func(guest platform.Arch) (string, error) {
 		return proot.FindEmulator(h, guest, req.options.emulator, exec.LookPath)
 	}
@@ -127,6 +133,7 @@ func (a *App) startSession(c *container.Container, req sessionRequest) error {
 		if err != nil {
 			return err
 		}
+		a.UI.Detailf("Engine: %s", engineName)
 		if err := s.Prepare(spec); err != nil {
 			return err
 		}

@@ -2,6 +2,32 @@ package cli
 
 import "strings"
 
+// elsewhere has our command lines for what docker, podman, distrobox and people call things.
+var elsewhere = map[string]string{
+	"attach": "exec", "check": "doctor", "clean": "clear-cache", "create": "install", "delete": "remove", "diagnose": "doctor",
+	"duplicate": "clone", "enter": "login", "export": "backup", "fork": "clone", "image": "list --image", "images": "list --image",
+	"import": "install", "info": "doctor", "inspect": "list --json", "load": "install", "move": "copy --move", "mv": "copy --move",
+	"probe": "doctor", "prune": "clear-cache --orphan", "reinstall": "reset", "ren": "rename", "rmi": "remove --image",
+	"rsync": "sync", "save": "backup", "shell": "login", "start": "run", "status": "doctor", "stop": "kill", "system": "doctor",
+	"uninstall": "remove", "version": "--version",
+}
+
+// elsewhereOptions tell what does here what options of docker run and its like do; PD is this program.
+var elsewhereOptions = map[string]string{
+	"entrypoint": "What stands after '--' is run instead: PD login CONTAINER -- COMMAND",
+	"i":          terminalAdvice, "interactive": terminalAdvice, "it": terminalAdvice, "t": terminalAdvice, "tty": terminalAdvice,
+	"mount": bindAdvice, "volume": bindAdvice,
+	"name": "A container has its name since it was installed: PD install --name NAME IMAGE",
+	"p":    portAdvice, "publish": portAdvice,
+	"rm": "A container stays until 'PD remove' deletes it; a session leaves nothing else behind.",
+}
+
+const (
+	terminalAdvice = "Leave it away: a session reads what you type, and has a terminal when you have one."
+	bindAdvice     = "To see a file or directory of the host in the container: --bind SRC:DST"
+	portAdvice     = "The network is the host's: ports need not be published. --redirect-ports moves those below 1024."
+)
+
 // nearest returns the candidate that word was most likely meant to be, or "".
 func nearest(word string, candidates []string) string {
 	best, bestDistance := "", max(1, len(word)/3)+1

@@ -16,9 +16,8 @@ type syncOptions struct {
 func newSyncCommand(a *App) *cobra.Command {
 	var o syncOptions
 	cmd := &cobra.Command{
-		Use:        "sync [OPTIONS] [CONTAINER:]SRC [CONTAINER:]DEST",
-		SuggestFor: []string{"rsync"},
-		Short:      "Synchronize files to or from a container",
+		Use:   "sync [OPTIONS] [CONTAINER:]SRC [CONTAINER:]DEST",
+		Short: "Synchronize files to or from a container",
 		Long: "Make DEST like SRC, on the host or in a container, and copy only what differs in size or in " +
 			"modification time. Directories are always synchronized with all that is in them.\n\n" +
 			"Links are copied as they are, but for one named as SRC that leads to a directory or leaves a " +

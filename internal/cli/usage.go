@@ -3,7 +3,6 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"slices"
 	"strings"
 
 	"github.com/spf13/cobra"
@@ -35,10 +34,10 @@ func (a *App) unknownCommand(root *cobra.Command, word string) error {
 		if c.Hidden {
 			continue
 		}
-		if slices.Contains(c.SuggestFor, word) {
-			e.hints = append(e.hints, fmt.Sprintf("Did you mean '%s %s'?", a.Program, c.Name()))
-		}
 		names = append(names, c.Name())
+	}
+	if ours := elsewhere[word]; ours != "" {
+		e.hints = append(e.hints, fmt.Sprintf("Did you mean '%s %s'?", a.Program, ours))
 	}
 	if near := nearest(word, names); near != "" && len(e.hints) == 0 {
 		e.hints = append(e.hints, fmt.Sprintf("Did you mean '%s %s'?", a.Program, near))
@@ -93,20 +92,22 @@ func (a *App) unknownOption(e *usageError, unknown *pflag.NotExistError) {
 			names = append(names, f.Name)
 		}
 	})
-	if near := nearest(unknown.GetSpecifiedName(), names); near != "" && strings.HasPrefix(option, "--") {
+	if advice := elsewhereOptions[strings.TrimLeft(option, "-")]; advice != "" && takesInner(e.cmd) {
+		e.hints = append(e.hints, strings.ReplaceAll(advice, "PD", a.Program))
+	} else if near := nearest(unknown.GetSpecifiedName(), names); near != "" && strings.HasPrefix(option, "--") {
 		e.hints = append(e.hints, fmt.Sprintf("Did you mean '--%s'?", near))
 	} else if words := e.cmd.Flags().Args(); takesInner(e.cmd) && len(words) > 1 {
-		e.hints = append(e.hints, a.innerHint(e.cmd))
+		e.hints = append(e.hints, a.innerHint(e.cmd)+" …")
 	}
 }
 
 // innerHint shows the command line with -- in front of the guest's command.
 func (a *App) innerHint(cmd *cobra.Command) string {
-	name := "CONTAINER"
-	if words := cmd.Flags().Args(); len(words) > 0 {
-		name = ui.ShellQuote(words[0])
+	words := cmd.Flags().Args()
+	if len(words) < 2 {
+		return fmt.Sprintf("A command for the container goes after '--': %s CONTAINER -- …", a.path(cmd))
 	}
-	return fmt.Sprintf("A command for the container goes after '--': %s %s -- …", a.path(cmd), name)
+	return fmt.Sprintf("A command for the container goes after '--': %s %s -- %s", a.path(cmd), ui.ShellQuote(words[0]), ui.ShellJoin(words[1:]...))
 }
 
 func optionName(f *pflag.Flag) string { return "--" + f.Name }
@@ -198,7 +199,9 @@ func (a *App) checkPositionals(cmd *cobra.Command, args []string) error {
 		return UsageErrorf(cmd, "%s needs %s", a.path(cmd), article(words[len(own)].name))
 	case len(own) > most:
 		e := &usageError{cmd: cmd, text: fmt.Sprintf("unexpected argument %s", ui.ShellQuote(own[most]))}
-		if takesInner(cmd) {
+		if src, _, isBind := strings.Cut(own[0], ":"); isBind && a.verbose && takesInner(cmd) {
+			e.hints = append(e.hints, fmt.Sprintf("-v is --verbose; to see %s in the container: --bind %s", ui.ShellQuote(src), ui.ShellQuote(own[0])))
+		} else if takesInner(cmd) {
 			e.hints = append(e.hints, a.innerHint(cmd))
 		}
 		return e

@@ -118,6 +118,14 @@ func (a *App) touched(cmd *cobra.Command, args []string) (names []string, touche
 		return nil, true
 	case "login", "run", "backup", "rename", "reset", "clone":
 		return args[:1], true
+	case "list":
+		if measured, _ := cmd.Flags().GetBool("size"); !measured {
+			return nil, false
+		}
+		if store, err := a.Store(); err == nil {
+			names, _ = store.Names()
+		}
+		return names, true
 	case "remove":
 		images, _ := cmd.Flags().GetBool("image")
 		return args, !images
