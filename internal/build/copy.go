@@ -35,7 +35,6 @@ type copyStep struct {
 	keepGit  *bool
 
 	change layout.Chmod
-	who    *layout.Owner // of --chown; nil without it
 }
 
 func (s *stage) copy(ctx context.Context, c *instructions.CopyCommand, header string) error {

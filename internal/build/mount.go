@@ -4,12 +4,9 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"io"
-	"io/fs"
 	"os"
 	"path"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 
@@ -105,101 +102,6 @@ func (s *stage) mountContent(ctx context.Context, m *mount) (string, error) {
 
 func relative(name string) string { return strings.TrimPrefix(path.Clean("/"+name), "/") }
 
-func (m *mount) describeSecret() {
-	if m.Source != "" {
-		m.CacheID = m.Source
-	}
-	if m.CacheID == "" {
-		m.CacheID = path.Base(m.target)
-	}
-	if m.target == "" && m.Env == nil {
-		m.target = "/run/secrets/" + path.Base("/"+m.CacheID)
-	}
-}
-
-// mounted is what a RUN finds in its place: our own binds and its mounts.
-type mounted struct {
-	binds   []engine.Bind
-	tmpfs   []engine.Tmpfs // below the binds
-	env     []string
-	targets []string // that do not belong to the image
-	own     int      // of targets: those that every RUN has
-	stubs   stubs    // of mounts; those of our own binds stay for the next RUN
-	copies  map[int]func(context.Context) (string, error)
-	locks   []*os.File
-	dirs    []string // host paths to be deleted
-	servers []io.Closer
-	session *session
-}
-
-// skip leaves out of layers what was mounted.
-func (p *mounted) skip(name string) bool { return below(name, p.targets) }
-
-// id tells sets of targets apart.
-func (p *mounted) id() string { return strings.Join(p.targets, "\n") }
-
-// bound gives the host path behind a guest path.
-func (p *mounted) bound(name string) (string, bool) {
-	for i := len(p.binds) - 1; i >= 0; i-- {
-		b := p.binds[i]
-		if below(name, []string{b.Target}) {
-			return filepath.Join(b.Source, strings.TrimPrefix(name, b.Target)), true
-		}
-	}
-	return "", false
-}
-
-// demanding reports whether there is something that not every engine can mount.
-func (p *mounted) demanding() bool {
-	return len(p.tmpfs) > 0 || slices.ContainsFunc(p.binds, func(b engine.Bind) bool { return b.ReadOnly })
-}
-
-// makeDo is for engines that only bind, and not read-only: temporary filesystems become directories, and copies, which
-// may be spoilt, take the place of what must not be written to.
-func (p *mounted) makeDo(ctx context.Context, s *stage) error {
-	for i := range p.binds {
-		p.binds[i].ReadOnly = false
-		if replace := p.copies[i]; replace != nil {
-			dir, err := replace(ctx)
-			if err != nil {
-				return err
-			}
-			p.binds[i].Source = dir
-		}
-	}
-	var dirs []engine.Bind
-	for _, m := range p.tmpfs {
-		if m.Size > 0 {
-			s.warnOnce("--mount type=tmpfs: only the native engine can limit the size of %s to %d bytes", m.Target, m.Size)
-		}
-		dir, err := s.scratch.dir("tmpfs")
-		if err != nil {
-			return err
-		}
-		p.dirs = append(p.dirs, dir)
-		if err := os.Chmod(dir, 0o777|fs.ModeSticky); err != nil {
-			return err
-		}
-		dirs = append(dirs, engine.Bind{Source: dir, Target: m.Target})
-	}
-	p.binds, p.tmpfs = append(dirs, p.binds...), nil
-	return nil
-}
-
-func (p *mounted) close(root *rootfs.FS) error {
-	err := p.stubs.remove(root)
-	for _, server := range p.servers {
-		err = errors.Join(err, server.Close())
-	}
-	for _, dir := range p.dirs {
-		err = errors.Join(err, p.session.scratch.remove(dir))
-	}
-	for _, lock := range p.locks {
-		err = errors.Join(err, lock.Close())
-	}
-	return err
-}
-
 // mountAll makes what a RUN wants mounted, and the mount points for it. What it returns is to be closed,
 // also after an error.
 func (s *stage) mountAll(ctx context.Context, root *rootfs.FS, cmd command, mounts []mount) (*mounted, error) {
@@ -207,7 +109,6 @@ func (s *stage) mountAll(ctx context.Context, root *rootfs.FS, cmd command, moun
 	if err := s.mountOwn(root, p); err != nil {
 		return p, err
 	}
-	p.own = len(p.targets)
 	if cmd.script != nil {
 		if err := s.mountScript(root, p, cmd); err != nil {
 			return p, err
@@ -285,11 +186,6 @@ func (s *stage) mountDevices(p *mounted) error {
 	return nil
 }
 
-func (p *mounted) bind(b engine.Bind) {
-	p.binds = append(p.binds, b)
-	p.targets = append(p.targets, b.Target)
-}
-
 // resolvConf is the host's name resolution, whose network the guest has.
 func (s *stage) resolvConf() string {
 	if !s.Host.Termux {
@@ -344,16 +240,6 @@ func (s *stage) mount(ctx context.Context, root *rootfs.FS, p *mounted, m *mount
 	return errors.New("it is not supported")
 }
 
-// put binds a host path at a mount's target.
-func (p *mounted) put(root *rootfs.FS, m *mount, hostPath string, dir bool) error {
-	at, err := p.stubs.add(root, m.target, dir)
-	if err != nil {
-		return err
-	}
-	p.bind(engine.Bind{Source: hostPath, Target: at, ReadOnly: m.ReadOnly})
-	return nil
-}
-
 // mountBind shows a directory or a file of the context, of a stage or of an image. What a command
 // writes there is lost: it works on a copy, or may not write at all.
 func (s *stage) mountBind(ctx context.Context, root *rootfs.FS, p *mounted, m *mount) error {
@@ -405,49 +291,6 @@ func (s *stage) copyOut(ctx context.Context, p *mounted, src *layout.Source, nam
 	return filepath.Join(dir, b.Name), nil
 }
 
-// mountSecret puts a secret into a file of its own, or into the environment.
-func (s *stage) mountSecret(root *rootfs.FS, p *mounted, m *mount) error {
-	secret, ok := s.req.Secrets[m.CacheID]
-	if !ok {
-		if m.Required {
-			return fmt.Errorf("secret %s is required: give it with --secret id=%[1]s,src=FILE", m.CacheID)
-		}
-		return nil
-	}
-	value, err := secret.read()
-	if err != nil {
-		return fmt.Errorf("secret %s: %w", m.CacheID, err)
-	}
-	if m.Env != nil {
-		name := *m.Env
-		if name == "" {
-			name = m.CacheID
-		}
-		p.env = append(p.env, name+"="+string(value))
-	}
-	if m.target == "" {
-		return nil
-	}
-	dir, err := s.scratch.dir("secret")
-	if err != nil {
-		return err
-	}
-	p.dirs = append(p.dirs, dir)
-	mode := fs.FileMode(0o400)
-	if m.Mode != nil {
-		mode = fs.FileMode(*m.Mode) & fs.ModePerm
-	}
-	file := filepath.Join(dir, "secret")
-	if err := os.WriteFile(file, value, mode); err != nil {
-		return fmt.Errorf("secret %s: %w", m.CacheID, report.Cause(err))
-	}
-	if err := s.give(file, m); err != nil {
-		return err
-	}
-	m.ReadOnly = false // the file is a copy
-	return p.put(root, m, file, false)
-}
-
 // give makes a file of the host the uid's and gid's of a mount, where that makes a difference: for guests of
 // others all files are theirs.
 func (s *stage) give(hostPath string, m *mount) error {
@@ -464,25 +307,4 @@ func (s *stage) give(hostPath string, m *mount) error {
 		return fmt.Errorf("give the mount to uid=%d, gid=%d: %w", id(m.UID), id(m.GID), report.Cause(err))
 	}
 	return nil
-}
-
-// maxSecret bounds a secret, in bytes, as BuildKit does.
-const maxSecret = 500 << 10
-
-func (s Secret) read() ([]byte, error) {
-	if s.File == "" {
-		return s.Value, nil
-	}
-	info, err := os.Stat(s.File)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.File, report.Cause(err))
-	}
-	if info.Size() > maxSecret {
-		return nil, fmt.Errorf("%s is larger than %d KiB", s.File, maxSecret>>10)
-	}
-	data, err := os.ReadFile(s.File)
-	if err != nil {
-		return nil, fmt.Errorf("%s: %w", s.File, report.Cause(err))
-	}
-	return data, nil
 }
