@@ -33,15 +33,15 @@ func runRename(ctx context.Context, a *App, oldname, newname string) error {
 		return err
 	}
 	release := a.holdSignals("The links of the container are being rewritten; please wait until that is done.")
-	defer release()
-	if ctx.Err() != nil {
-		return context.Cause(ctx)
+	err = context.Cause(ctx)
+	if err == nil {
+		err = store.Rename(oldname, newname, "rename")
 	}
-	if err := store.Rename(oldname, newname, "rename"); err != nil {
-		return err
+	release()
+	if err == nil {
+		a.UI.Infof("Renamed container '%s' to '%s'.", oldname, newname)
 	}
-	a.UI.Infof("Renamed container '%s' to '%s'.", oldname, newname)
-	return nil
+	return err
 }
 
 // holdSignals answers Ctrl-C and Ctrl-\ with a warning, in place of ending the command, for
