@@ -250,7 +250,10 @@ func (c *client) tags(ctx context.Context) ([]string, error) {
 	if err := json.Unmarshal(data, &list); err != nil {
 		return nil, faultf(Protocol, "its list of tags is not JSON")
 	}
-	return list.Tags, nil
+	return slices.DeleteFunc(list.Tags, func(tag string) bool {
+		_, err := oci.ParseRef("x:" + tag)
+		return err != nil // no tag, whatever it is
+	}), nil
 }
 
 // config fetches an image config.
