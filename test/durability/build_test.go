@@ -40,13 +40,13 @@ RUN rm -r /d; mkdir /d; echo done > /d/done
 	}
 	begin := time.Now()
 	want := id()
-	longest := time.Since(begin)
+	takes := time.Since(begin)
 	tooLate := 0
 	for i := range kills(t) {
 		if i%2 == 0 {
 			w.pd("clear-cache", "-q", "--build-cache")
 		}
-		if w.kill(longest, build...) {
+		if w.kill(&takes, build...) {
 			tooLate++
 		}
 		if got := id(); got != want {

@@ -12,7 +12,6 @@ import (
 	"strconv"
 	"strings"
 	"testing"
-	"time"
 )
 
 const goarch = runtime.GOARCH
@@ -43,26 +42,40 @@ type act struct {
 func TestKilled(t *testing.T) {
 	w := newWorld(t, quickDir(t))
 	w.writeImage(300, 100)
-	w.pd("install", "./image.tar", "--name", "box")
+	w.tormentEach(w.acts())
+}
+
+// TestKilledFull: the same for containers whose files have owners. There the program runs itself once more, in a user
+// namespace: what was killed must not go on.
+func TestKilledFull(t *testing.T) {
+	w := newUserWorld(t)
+	w.writeImage(100, 100)
+	acts := w.acts("--userns", "full")
+	delete(acts, "clear-cache") // has nothing to do with owners
+	w.tormentEach(acts)
+}
+
+// acts are those on a container that is installed with such options.
+func (w *world) acts(options ...string) map[string]act {
+	install := func(name string) []string {
+		return append([]string{"install", "-q", "./image.tar", "--name", name}, options...)
+	}
+	w.pd(install("box")...)
 	clean := w.snapshot()["box"]
 	damage(w, "box")
 	damaged := w.snapshot()["box"]
 	w.pd("remove", "-q", "box")
 	if clean == damaged {
-		t.Fatal("the fingerprint sees no damage")
+		w.t.Fatal("the fingerprint sees no damage")
 	}
 	box := func(state string) map[string]string { return map[string]string{"box": state} }
 	fresh := func(w *world) {
 		w.remove("box", "crate")
-		w.pd("install", "-q", "./image.tar", "--name", "box")
+		w.pd(install("box")...)
 	}
-	for name, a := range map[string]act{
-		"install": {
-			command: []string{"install", "./image.tar", "--name", "box"},
-			prepare: func(w *world) { w.remove("box") },
-			old:     map[string]string{}, new: box(clean),
-		},
-		"remove": {command: []string{"remove", "box"}, prepare: fresh, old: box(clean), new: map[string]string{}},
+	return map[string]act{
+		"install": {command: install("box"), prepare: func(w *world) { w.remove("box") }, old: map[string]string{}, new: box(clean)},
+		"remove":  {command: []string{"remove", "box"}, prepare: fresh, old: box(clean), new: map[string]string{}},
 		"reset": {
 			command: []string{"reset", "box"},
 			prepare: func(w *world) { fresh(w); damage(w, "box") },
@@ -74,12 +87,16 @@ func TestKilled(t *testing.T) {
 		},
 		"clear-cache": {
 			command: []string{"clear-cache"},
-			prepare: func(w *world) { fresh(w); w.pd("install", "-q", "./image.tar", "--name", "crate") },
+			prepare: func(w *world) { fresh(w); w.pd(install("crate")...) },
 			old:     map[string]string{"box": clean, "crate": clean}, new: map[string]string{"box": clean, "crate": clean},
 			check: checkCache,
 		},
-	} {
-		t.Run(name, func(t *testing.T) {
+	}
+}
+
+func (w *world) tormentEach(acts map[string]act) {
+	for name, a := range acts {
+		w.t.Run(name, func(t *testing.T) {
 			w := *w
 			w.t = t
 			w.torment(a)
@@ -92,15 +109,13 @@ func TestKilled(t *testing.T) {
 func (w *world) torment(a act) {
 	w.t.Helper()
 	a.prepare(w)
-	begin := time.Now()
-	w.pd(a.command...)
-	longest := time.Since(begin)
+	takes := w.timed(a.command...)
 	w.same("the command at peace", a.new)
 	seen := map[string]int{}
 	for range kills(w.t) {
 		a.prepare(w)
 		w.same("before the kill", a.old)
-		if w.kill(longest, a.command...) {
+		if w.kill(&takes, a.command...) {
 			seen["too late"]++
 		}
 		found := w.snapshot()
@@ -116,14 +131,14 @@ func (w *world) torment(a act) {
 			a.check(w, true)
 		}
 		if maps.Equal(found, a.old) && !maps.Equal(a.old, a.new) {
-			w.pd(a.command...)
+			takes = w.timed(a.command...)
 			w.same("the command once more", a.new)
 		}
 		if a.check != nil {
 			a.check(w, false)
 		}
 	}
-	w.t.Logf("%v within %v", seen, longest)
+	w.t.Logf("%v within %v", seen, takes)
 	if seen["too late"] == kills(w.t) {
 		w.t.Error("every kill came too late")
 	}
@@ -173,28 +188,26 @@ func TestKilledBackup(t *testing.T) {
 	w.writeImage(300, 100)
 	w.pd("install", "-q", "./image.tar", "--name", "box")
 	clean := w.snapshot()
-	begin := time.Now()
-	w.pd("backup", "box", "--output", "box.tar.gz")
-	longest := time.Since(begin)
+	takes := w.timed("backup", "box", "--output", "box.tar.gz")
 	seen := map[string]int{}
 	for i := range kills(t) {
 		name := []string{"box.tar.gz", "box.tar.zst"}[i%2] // compressed by ourselves, or by another program
 		if err := os.Remove(filepath.Join(w.work, name)); err != nil && !errors.Is(err, fs.ErrNotExist) {
 			t.Fatal(err)
 		}
-		w.kill(longest, "backup", "box", "--output", name)
+		w.kill(&takes, "backup", "box", "--output", name)
 		if _, err := os.Stat(filepath.Join(w.work, name)); err == nil {
 			seen["whole"]++
 		} else {
 			seen["none"]++
-			w.pd("backup", "box", "--output", name)
+			takes = w.timed("backup", "box", "--output", name)
 		}
 		w.same("after a backup", clean)
 		w.remove("box")
 		w.pd("restore", name)
 		w.same("from the backup", clean)
 	}
-	t.Logf("%v within %v", seen, longest)
+	t.Logf("%v within %v", seen, takes)
 	if hidden, err := filepath.Glob(filepath.Join(w.work, ".box*")); err != nil || len(hidden) > 0 {
 		t.Errorf("left: %q, %v", hidden, err)
 	}
@@ -232,13 +245,11 @@ func TestKilledRename(t *testing.T) {
 		}
 	}
 	want := w.snapshot()["box"]
-	begin := time.Now()
-	w.pd("rename", "box", "crate")
-	longest := time.Since(begin)
+	takes := w.timed("rename", "box", "crate")
 	w.pd("rename", "crate", "box")
 	seen := map[string]int{}
 	for range kills(t) {
-		w.kill(longest, "rename", "box", "crate")
+		w.kill(&takes, "rename", "box", "crate")
 		found := w.containers()
 		if len(found) != 1 {
 			t.Fatalf("found %v", found)
@@ -261,7 +272,7 @@ func TestKilledRename(t *testing.T) {
 			}
 		}
 	}
-	t.Logf("%v within %v", seen, longest)
+	t.Logf("%v within %v", seen, takes)
 	w.noStaging()
 }
 
@@ -292,13 +303,11 @@ func TestKilledTransfer(t *testing.T) {
 			w := *w
 			w.t = t
 			w.pd("sync", "--delete", "./v0", "box:/data")
-			begin := time.Now()
-			w.pd(command(1)...)
-			longest := time.Since(begin)
+			takes := w.timed(command(1)...)
 			seen := map[int]int{}
 			for i := range kills(t) {
 				to := i % 2
-				w.kill(longest, command(to)...)
+				w.kill(&takes, command(to)...)
 				for f := range files {
 					data, err := os.ReadFile(filepath.Join(inside, strconv.Itoa(f)))
 					if err != nil {
@@ -313,9 +322,9 @@ func TestKilledTransfer(t *testing.T) {
 						t.Fatalf("file %d is neither: %d bytes", f, len(data))
 					}
 				}
-				w.pd(command(to)...)
+				takes = w.timed(command(to)...)
 			}
-			t.Logf("%v within %v", seen, longest)
+			t.Logf("%v within %v", seen, takes)
 			w.pd("sync", "--delete", "./v1", "box:/data")
 			entries, err := os.ReadDir(inside)
 			if err != nil || len(entries) != files {

@@ -18,6 +18,7 @@ import (
 	"path/filepath"
 	"slices"
 	"strings"
+	"syscall"
 	"testing"
 	"time"
 
@@ -44,6 +45,10 @@ func TestMain(m *testing.M) {
 			return 1
 		}
 		defer os.RemoveAll(dir)
+		if err := os.Chmod(dir, 0o755); err != nil { // see newUserWorld
+			fmt.Fprintln(os.Stderr, err)
+			return 1
+		}
 		program = filepath.Join(dir, "proot-distro")
 		if out, err := exec.Command("go", "build", "-o", program, "proot-distro/cmd/proot-distro").CombinedOutput(); err != nil {
 			fmt.Fprintf(os.Stderr, "build the program: %v\n%s", err, out)
@@ -57,12 +62,31 @@ func TestMain(m *testing.M) {
 type world struct {
 	t    *testing.T
 	home string
-	work string // the working directory
+	work string   // the working directory
+	via  []string // a program that runs ours, and its arguments; usually none
 }
 
 func newWorld(t *testing.T, home string) *world {
 	t.Helper()
 	return &world{t: t, home: home, work: t.TempDir()}
+}
+
+// newUserWorld is that of an ordinary user who may map user IDs, also when it is root who tests.
+func newUserWorld(t *testing.T) *world {
+	t.Helper()
+	if os.Getuid() != 0 {
+		return newWorld(t, quickDir(t))
+	}
+	dir := quickDir(t)
+	w := &world{t: t, home: filepath.Join(dir, "home"), work: filepath.Join(dir, "work")}
+	var err error
+	w.via, err = fixtures.AsUser(dir)
+	err = errors.Join(err, os.Chmod(dir, 0o755), os.Mkdir(w.home, 0o755), os.Mkdir(w.work, 0o755),
+		os.Chown(w.home, fixtures.OrdinaryUser, fixtures.OrdinaryUser))
+	if err != nil {
+		t.Fatal(err)
+	}
+	return w
 }
 
 // quickDir is in memory where that is possible: disks take long to create many files after many were deleted.
@@ -82,7 +106,8 @@ func (w *world) state(name string) string {
 func (w *world) rootfs(name string) string { return w.state("containers/" + name + "/rootfs") }
 
 func (w *world) command(ctx context.Context, args ...string) *exec.Cmd {
-	cmd := exec.CommandContext(ctx, program, args...)
+	line := slices.Concat(w.via, []string{program}, args)
+	cmd := exec.CommandContext(ctx, line[0], line[1:]...)
 	cmd.Dir = w.work
 	cmd.Env = append(os.Environ(), "HOME="+w.home, "XDG_DATA_HOME=", "XDG_CACHE_HOME=")
 	return cmd
@@ -104,14 +129,27 @@ func (w *world) pd(args ...string) string {
 	return out
 }
 
-// kill runs the program and kills it after a while; finished is true when it was faster.
-func (w *world) kill(longest time.Duration, args ...string) (finished bool) {
+// timed runs the program, which must succeed, and returns how long it took.
+func (w *world) timed(args ...string) time.Duration {
 	w.t.Helper()
-	ctx, cancel := context.WithTimeout(context.Background(), rand.N(longest))
+	begin := time.Now()
+	w.pd(args...)
+	return time.Since(begin)
+}
+
+// kill runs the program and kills it after a while, which is as long as it takes at most. When it was faster it is
+// finished, and took its new time: a machine is not equally quick at all times.
+func (w *world) kill(takes *time.Duration, args ...string) (finished bool) {
+	w.t.Helper()
+	ctx, cancel := context.WithTimeout(context.Background(), rand.N(*takes))
 	defer cancel()
+	begin := time.Now()
 	out, err := w.command(ctx, args...).CombinedOutput() // CommandContext kills with SIGKILL
 	if exit := new(exec.ExitError); err != nil && ctx.Err() == nil && errors.As(err, &exit) {
 		w.t.Fatalf("pd %s: %v\n%s", strings.Join(args, " "), err, out)
+	}
+	if err == nil {
+		*takes = time.Since(begin)
 	}
 	return err == nil
 }
@@ -147,7 +185,7 @@ func (w *world) noStaging() {
 	}
 }
 
-// fingerprint stands for all of a tree: names, types, modes, contents and links. Where a link leads below a
+// fingerprint stands for all of a tree: names, types, modes, owners, contents and links. Where a link leads below a
 // rootfs of the host does not count.
 func fingerprint(t *testing.T, root string) string {
 	t.Helper()
@@ -162,7 +200,8 @@ func fingerprint(t *testing.T, root string) string {
 			return err
 		}
 		entries++
-		fmt.Fprintf(sum, "%s %s ", strings.TrimPrefix(path, root), info.Mode())
+		owner := info.Sys().(*syscall.Stat_t)
+		fmt.Fprintf(sum, "%s %s %d:%d ", strings.TrimPrefix(path, root), info.Mode(), owner.Uid, owner.Gid)
 		switch {
 		case info.Mode().IsRegular():
 			data, err := os.ReadFile(path)
@@ -215,7 +254,7 @@ func (w *world) writeImage(files, size int) {
 			if i%50 == 0 {
 				add(&tar.Header{Typeflag: tar.TypeDir, Name: dir, Mode: 0o755}, nil)
 			}
-			add(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprint(dir, i), Mode: 0o644}, data)
+			add(&tar.Header{Typeflag: tar.TypeReg, Name: fmt.Sprint(dir, i), Mode: 0o644, Uid: i % 3, Gid: i % 3}, data)
 			add(&tar.Header{Typeflag: tar.TypeSymlink, Name: fmt.Sprint(dir, i, ".link"), Linkname: fmt.Sprint(i)}, nil)
 		}
 		if err := tw.Close(); err != nil {

@@ -36,12 +36,6 @@ const (
 	envStories  = "PD_STORIES_DIR"      // a copy of this directory that every user can read
 )
 
-const ordinaryUser = 65534
-
-// asUser runs a program as the ordinary user, to whom the file $0 grants user IDs as /etc/subuid does.
-const asUser = `mount --bind "$0" /etc/subuid && mount --bind "$0" /etc/subgid &&
-exec setpriv --reuid 65534 --regid 65534 --clear-groups -- "$@"`
-
 func TestMain(m *testing.M) {
 	if name := os.Getenv(envFilter); name != "" {
 		fmt.Fprintln(os.Stderr, becomeFiltered(filters[name](), os.Args[1:]))
@@ -147,19 +141,19 @@ func runAsUser(work string) error {
 	if err != nil {
 		return err
 	}
-	copied, home, granted := filepath.Join(work, "stories.test"), filepath.Join(work, "home"), filepath.Join(work, "granted")
-	if err := errors.Join(os.WriteFile(copied, binary, 0o755), os.Mkdir(home, 0o700),
-		os.WriteFile(granted, []byte("65534:2000000000:65536\n"), 0o644),
-		os.Chown(home, ordinaryUser, ordinaryUser)); err != nil {
+	copied, home := filepath.Join(work, "stories.test"), filepath.Join(work, "home")
+	args, err := fixtures.AsUser(work)
+	if err := errors.Join(err, os.WriteFile(copied, binary, 0o755), os.Mkdir(home, 0o700),
+		os.Chown(home, fixtures.OrdinaryUser, fixtures.OrdinaryUser)); err != nil {
 		return err
 	}
-	args := []string{"--mount", "sh", "-c", asUser, granted, copied}
+	args = append(args, copied)
 	for _, a := range os.Args[1:] {
 		if !strings.HasPrefix(a, "-test.testlogfile") { // in a directory of root's
 			args = append(args, a)
 		}
 	}
-	cmd := exec.Command("unshare", args...)
+	cmd := exec.Command(args[0], args[1:]...)
 	cmd.Dir = os.Getenv(envStories)
 	cmd.Env = append(os.Environ(), "HOME="+home, "TMPDIR="+home, "XDG_CACHE_HOME=", "XDG_DATA_HOME=")
 	cmd.Stdout, cmd.Stderr = os.Stdout, os.Stderr
