@@ -55,8 +55,8 @@ func (a *App) registryHints(err *registry.Error) []string {
 		if err.Missing == registry.MissingBlob {
 			return []string{"Only who runs the registry, or pushed the image, can repair that. Another tag may be whole."}
 		}
-		if err.Missing == registry.MissingTag && err.Registry == oci.DockerHub {
-			return []string{fmt.Sprintf("Its tags are listed at %s/tags", hubPage(err.Repository))}
+		if err.Missing == registry.MissingTag && (len(err.Tags) > 0 || err.Registry == oci.DockerHub) {
+			return tagHints(err)
 		}
 		return a.otherImage(err)
 	case registry.RateLimited:
@@ -115,6 +115,24 @@ func (a *App) otherImage(err *registry.Error) []string {
 		return []string{fmt.Sprintf("Did you mean '%s'? To look for others: %s search %s", near, a.Program, ui.ShellQuote(name))}
 	}
 	return []string{fmt.Sprintf("To find its name: %s search %s", a.Program, ui.ShellQuote(name))}
+}
+
+// tagHints suggests the tag that was meant, and shows others.
+func tagHints(err *registry.Error) (hints []string) {
+	const shown = 8
+	if near := nearest(err.Reference, err.Tags); near != "" {
+		name := oci.Ref{Registry: err.Registry, Repository: err.Repository, Tag: near}
+		hints = append(hints, fmt.Sprintf("Did you mean '%s'?", name))
+	}
+	switch more := len(err.Tags) - shown; {
+	case err.Registry == oci.DockerHub:
+		return append(hints, fmt.Sprintf("Its tags are listed at %s/tags", hubPage(err.Repository)))
+	case more > 0:
+		return append(hints, fmt.Sprintf("It has the tags %s and %d more.", strings.Join(err.Tags[:shown], ", "), more))
+	case len(err.Tags) == 1:
+		return append(hints, fmt.Sprintf("Its only tag is %s.", err.Tags[0]))
+	}
+	return append(hints, fmt.Sprintf("It has the tags %s.", strings.Join(err.Tags, ", ")))
 }
 
 func hubPage(repository string) string {
