@@ -113,7 +113,7 @@ func (c *Cache) NewTree() (t *NewTree, err error) {
 	if err != nil {
 		return nil, err
 	}
-	t = &NewTree{cache: c, name: path.Join(treesDir, newTree+strings.ToLower(rand.Text()[:16]))}
+	t = &NewTree{cache: c, name: path.Join(treesDir, unique(newTree))}
 	for _, dir := range []struct {
 		name string
 		fs   **rootfs.FS
@@ -146,22 +146,22 @@ func (t *NewTree) Commit(chain digest.Digest, info TreeInfo) error {
 		return fmt.Errorf("keep unpacked layers: %w", err)
 	}
 	name := path.Join(treesDir, chain.Encoded())
-	other, otherErr := readTreeInfo(tree, name)
-	if otherErr == nil && other.Below == info.Below {
-		return nil
+	for range 2 {
+		if err = tree.Rename(t.name, name); err == nil {
+			t.name = ""
+			return nil
+		}
+		if other, otherErr := readTreeInfo(tree, name); otherErr == nil && other.Below == info.Below {
+			return nil
+		}
+		// What has the name is of another boot, damaged, or lies over a tree that was deleted.
+		_ = tree.Rename(name, path.Join(treesDir, unique(doomedTree)))
 	}
-	if otherErr == nil { // it lies over one that was deleted, or once was
-		_ = tree.Rename(name, path.Join(treesDir, doomedTree+strings.ToLower(rand.Text()[:16])))
-	}
-	err = tree.Rename(t.name, name)
-	if other, otherErr = readTreeInfo(tree, name); err != nil && (otherErr != nil || other.Below != info.Below) {
-		return fmt.Errorf("keep unpacked layers: %w", err)
-	}
-	if err == nil {
-		t.name = ""
-	}
-	return nil
+	return fmt.Errorf("keep unpacked layers: %w", err)
 }
+
+// unique gives a name in treesDir that nothing has.
+func unique(prefix string) string { return prefix + strings.ToLower(rand.Text()[:16]) }
 
 // Close ends the use of a tree, which was committed or is deleted.
 func (t *NewTree) Close() error {
@@ -312,7 +312,7 @@ func (c *Cache) doom(names []string) error {
 		if strings.HasPrefix(name, doomedTree) {
 			continue
 		}
-		names[i] = doomedTree + strings.ToLower(rand.Text()[:16])
+		names[i] = unique(doomedTree)
 		errs = append(errs, tree.Rename(path.Join(treesDir, name), path.Join(treesDir, names[i])))
 	}
 	return errors.Join(errs...)

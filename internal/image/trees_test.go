@@ -129,10 +129,15 @@ func TestTreesOfAnotherBoot(t *testing.T) {
 	if got := c.found(t, young, old); !slices.Equal(got, []string{"old"}) {
 		t.Errorf("found %q in the next boot", got)
 	}
-	if err := os.Chtimes(info(young), before, before); err != nil {
+	keepTree(t, c, "young", TreeInfo{})
+	if got := c.found(t, young); !slices.Equal(got, []string{"young"}) {
+		t.Errorf("found %q when it was made again", got)
+	}
+	if err := os.WriteFile(info(young), []byte("{}"), 0o600); err != nil {
 		t.Fatal(err)
 	}
-	if err := c.TidyTrees(); err != nil {
+	other := keepTree(t, c, "other", TreeInfo{})
+	if err := errors.Join(os.Chtimes(info(young), before, before), os.Remove(info(other)), c.TidyTrees()); err != nil {
 		t.Fatal(err)
 	}
 	if left := listTrees(t, dirs.Cache); !slices.Equal(left, []string{old.Encoded()}) {
