@@ -149,7 +149,7 @@ func newBench(t *testing.T) *bench {
 			return eng.Prepare(spec)
 		},
 		Emulator: func(guest platform.Arch) (string, error) {
-			return proot.FindEmulator(h, guest, "", exec.LookPath)
+			return engine.FindEmulator(h, guest, "")
 		},
 		MayMount: mayMount(),
 	}

@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"fmt"
-	"os/exec"
 	"sync"
 
 	"github.com/spf13/cobra"
@@ -12,7 +11,6 @@ import (
 	"proot-distro/internal/build"
 	"proot-distro/internal/engine"
 	"proot-distro/internal/engine/native"
-	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/image"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/registry"
@@ -183,7 +181,7 @@ func (a *App) builder(o buildOptions) (*build.Builder, error) {
 			return process, err
 		},
 		Emulator: func(guest platform.Arch) (string, error) {
-			return proot.FindEmulator(h, guest, o.emulator, exec.LookPath)
+			return engine.FindEmulator(h, guest, o.emulator)
 		},
 	}
 	switch {

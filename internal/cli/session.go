@@ -16,7 +16,6 @@ import (
 	"proot-distro/internal/container"
 	"proot-distro/internal/engine"
 	"proot-distro/internal/engine/native"
-	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/session"
 )
@@ -103,7 +102,7 @@ func (a *App) startSession(c *container.Container, req sessionRequest) error {
 		return err
 	}
 	wishes.FindEmulator = func(guest platform.Arch) (string, error) {
-		return proot.FindEmulator(h, guest, req.options.emulator, exec.LookPath)
+		return engine.FindEmulator(h, guest, req.options.emulator)
 	}
 	spec, err := req.compose(s, wishes)
 	if err != nil {

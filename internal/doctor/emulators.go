@@ -5,12 +5,11 @@ import (
 	"encoding/hex"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"regexp"
 
+	"proot-distro/internal/engine"
 	"proot-distro/internal/engine/native"
-	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/host"
 	"proot-distro/internal/platform"
 	"proot-distro/internal/tinyelf"
@@ -43,7 +42,7 @@ func lookAtEmulators(h *host.Host, n *nativeFacts) (all []emulatorFacts, err err
 	defer os.RemoveAll(dir)
 	for _, arch := range platform.All() {
 		f := emulatorFacts{Arch: arch}
-		f.Emulator, f.err = proot.FindEmulator(h, arch, "", exec.LookPath)
+		f.Emulator, f.err = engine.FindEmulator(h, arch, "")
 		if f.missing = f.err != nil; !f.missing {
 			f.try(dir, n != nil && n.err == nil)
 		}

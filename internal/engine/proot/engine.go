@@ -32,10 +32,10 @@ var _ engine.Engine = (*Engine)(nil)
 // what PD_PROOT_BIN names. A leak of host metadata that cannot be closed is reported
 // as a warning, once per binary.
 func New(c Config) (*Engine, error) {
-	if TracedByProot() {
+	if tracedByProot() {
 		return nil, ErrNested
 	}
-	bin, err := Find(c.Host)
+	bin, err := find(c.Host)
 	if err != nil {
 		return nil, err
 	}
@@ -65,12 +65,6 @@ func New(c Config) (*Engine, error) {
 
 // Name implements [engine.Engine].
 func (e *Engine) Name() string { return "proot" }
-
-// Binary is the absolute path of the program.
-func (e *Engine) Binary() string { return e.bin }
-
-// Version is the program's own, such as "5.1.0".
-func (e *Engine) Version() string { return e.probe.Version }
 
 // Prepare implements [engine.Engine]. The Process is a [*Process].
 func (e *Engine) Prepare(s engine.Spec) (engine.Process, error) {

@@ -38,10 +38,10 @@ type Abilities struct {
 // Examine finds proot and tries it anew, whatever is remembered of it. Its errors are
 // those of [New]; with [ErrUnusable], the program may be known all the same.
 func Examine(h *host.Host) (Abilities, error) {
-	if TracedByProot() {
+	if tracedByProot() {
 		return Abilities{}, ErrNested
 	}
-	bin, err := Find(h)
+	bin, err := find(h)
 	if err != nil {
 		return Abilities{}, err
 	}

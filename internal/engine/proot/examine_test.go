@@ -8,7 +8,7 @@ import (
 )
 
 func TestExamine(t *testing.T) {
-	real, err := Find(hostAt("", os.Getenv))
+	real, err := find(hostAt("", os.Getenv))
 	must(t, err)
 	dir := t.TempDir()
 	script := func(name, text string) string {

@@ -8,15 +8,13 @@ import (
 	"strings"
 	"testing"
 
-	"proot-distro/internal/host"
-	"proot-distro/internal/platform"
 	"proot-distro/internal/report"
 )
 
 // countingProot is a proot that notes each of its runs in a file.
 func countingProot(t *testing.T) (bin string, runs func() int) {
 	t.Helper()
-	real, err := Find(hostAt("", os.Getenv))
+	real, err := find(hostAt("", os.Getenv))
 	if err != nil {
 		t.Fatalf("these tests need Debian's package proot: %v", err)
 	}
@@ -149,7 +147,7 @@ func TestFind(t *testing.T) {
 		{"none", "", "/nowhere", "", []string{"proot is not installed", "PD_PROOT_BIN"}},
 	}
 	for _, tt := range tests {
-		got, err := Find(hostAt(dir, getenvOf(map[string]string{"PD_PROOT_BIN": tt.bin, "PATH": tt.path})))
+		got, err := find(hostAt(dir, getenvOf(map[string]string{"PD_PROOT_BIN": tt.bin, "PATH": tt.path})))
 		if tt.parts == nil {
 			if err != nil || got != tt.want {
 				t.Errorf("%s: %q, %v", tt.name, got, err)
@@ -163,55 +161,9 @@ func TestFind(t *testing.T) {
 	}
 }
 
-func TestFindEmulator(t *testing.T) {
-	dir := t.TempDir()
-	plain := filepath.Join(dir, "plain")
-	must(t, os.WriteFile(plain, nil, 0o644))
-	has := func(names ...string) func(string) (string, error) {
-		return func(name string) (string, error) {
-			if slices.Contains(names, name) {
-				return "/usr/bin/" + name, nil
-			}
-			return "", errors.New("not found")
-		}
-	}
-	tests := []struct {
-		name       string
-		cpu, guest platform.Arch
-		override   string
-		lookPath   func(string) (string, error)
-		want       string
-		parts      []string
-		termux     bool
-	}{
-		{name: "same", cpu: platform.X86_64, guest: platform.X86_64, lookPath: has("qemu-x86_64")},
-		{name: "32 bits", cpu: platform.X86_64, guest: platform.I686, lookPath: has("qemu-i386")},
-		{name: "static first", cpu: platform.X86_64, guest: platform.AArch64, lookPath: has("qemu-aarch64", "qemu-aarch64-static"),
-			want: "/usr/bin/qemu-aarch64-static"},
-		{name: "dynamic", cpu: platform.AArch64, guest: platform.I686, lookPath: has("qemu-i386"), want: "/usr/bin/qemu-i386"},
-		{name: "32 bits do not run 64", cpu: platform.I686, guest: platform.X86_64, lookPath: has("qemu-x86_64"), want: "/usr/bin/qemu-x86_64"},
-		{name: "none", cpu: platform.X86_64, guest: platform.RISCV64, lookPath: has(),
-			parts: []string{"riscv64", "qemu-riscv64", "qemu-user", "--emulator"}},
-		{name: "none on Termux", cpu: platform.AArch64, guest: platform.X86_64, lookPath: has(), termux: true,
-			parts: []string{"pkg install qemu-user-x86-64"}},
-		{name: "override", cpu: platform.X86_64, guest: platform.X86_64, override: "/bin/busybox", want: "/bin/busybox"},
-		{name: "bad override", cpu: platform.X86_64, guest: platform.ARM, override: plain,
-			parts: []string{"--emulator", plain, "not executable"}},
-	}
-	for _, tt := range tests {
-		h := &host.Host{Arch: tt.cpu, Termux: tt.termux}
-		got, err := FindEmulator(h, tt.guest, tt.override, tt.lookPath)
-		if tt.parts != nil {
-			wantContains(t, err, tt.parts...)
-		} else if err != nil || got != tt.want {
-			t.Errorf("%s: %q, %v; want %q", tt.name, got, err, tt.want)
-		}
-	}
-}
-
 // TestNested runs this test program inside proot.
 func TestNested(t *testing.T) {
-	if TracedByProot() {
+	if tracedByProot() {
 		t.Fatal("these tests cannot run inside proot")
 	}
 	self, err := os.Executable()

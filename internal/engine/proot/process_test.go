@@ -4,7 +4,6 @@ import (
 	"context"
 	"errors"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -125,7 +124,7 @@ func TestNothingEscapes(t *testing.T) {
 			s := newSpec(root, guestProgram)
 			s.Arch = arch
 			var err error
-			if s.Emulator, err = FindEmulator(hostAt("", os.Getenv), arch, "", exec.LookPath); err != nil {
+			if s.Emulator, err = engine.FindEmulator(hostAt("", os.Getenv), arch, ""); err != nil {
 				t.Fatal(err)
 			}
 			out, status := runSpec(t, e, s)

@@ -1,7 +1,10 @@
-package proot
+package engine
 
 import (
+	"errors"
 	"fmt"
+	"os"
+	"os/exec"
 	"path/filepath"
 	"runtime"
 
@@ -13,10 +16,10 @@ import (
 
 // FindEmulator gives the absolute path of the user-mode emulator for programs of
 // architecture guest, or "" where this machine's CPU runs them itself. override,
-// if not empty, is the emulator to take in any case. lookPath is exec.LookPath.
-func FindEmulator(h *host.Host, guest platform.Arch, override string, lookPath func(string) (string, error)) (string, error) {
+// if not empty, is the emulator to take in any case.
+func FindEmulator(h *host.Host, guest platform.Arch, override string) (string, error) {
 	if override != "" {
-		if err := checkExecutable(override); err != nil {
+		if err := CheckProgram(override); err != nil {
 			return "", fmt.Errorf("--emulator: %w", err)
 		}
 		return filepath.Abs(override)
@@ -26,7 +29,7 @@ func FindEmulator(h *host.Host, guest platform.Arch, override string, lookPath f
 	}
 	// A static one needs nothing of the host at run time.
 	for _, name := range []string{guest.Qemu() + "-static", guest.Qemu()} {
-		if path, err := lookPath(name); err == nil {
+		if path, err := exec.LookPath(name); err == nil {
 			return filepath.Abs(path)
 		}
 	}
@@ -63,4 +66,25 @@ func allowsPersonality32() bool {
 		answer <- errno == 0
 	}()
 	return <-answer
+}
+
+// CheckProgram reports, in a sentence, why a file of the host cannot be run.
+func CheckProgram(path string) error {
+	info, err := os.Stat(path)
+	switch {
+	case errors.Is(err, os.ErrNotExist):
+		return fmt.Errorf("%s does not exist", path)
+	case err != nil:
+		return fmt.Errorf("cannot look at %s: %w", path, errors.Unwrap(err))
+	case !info.Mode().IsRegular():
+		return fmt.Errorf("%s is not a program file", path)
+	}
+	abs, err := filepath.Abs(path)
+	if err != nil {
+		return err
+	}
+	if _, err := exec.LookPath(abs); err != nil {
+		return fmt.Errorf("%s is not executable by you: run 'chmod +x' on it, or name another program", path)
+	}
+	return nil
 }
