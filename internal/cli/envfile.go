@@ -17,7 +17,7 @@ import (
 const maxEnvFile = 1 << 20
 
 func (a *App) envFileFlag(cmd *cobra.Command, files *[]string) {
-	cmd.Flags().StringArrayVar(files, "env-file", nil, "set the variables that FILE has, a line each as --env takes them: `FILE` (repeatable)")
+	cmd.Flags().StringArrayVar(files, "env-file", nil, "set the variables that `FILE` has, a line each as --env takes them (repeatable)")
 	_ = cmd.MarkFlagFilename("env-file")
 }
 

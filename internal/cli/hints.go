@@ -24,6 +24,9 @@ import (
 // present says why the command failed, and what to do about it.
 func (a *App) present(err error) {
 	a.presentEach(err)
+	if errors.As(err, new(*native.StepError)) && proot.TracedByProot() {
+		a.UI.Message("This program itself runs under proot, which lets it have no namespaces: run it on the host.")
+	}
 	if errors.Is(err, native.ErrUnavailable) || errors.Is(err, proot.ErrUnusable) || errors.As(err, new(*proot.NotFoundError)) {
 		a.UI.Message(fmt.Sprintf("'%s doctor' says what works on this machine, and why not.", a.Program))
 	}

@@ -112,7 +112,10 @@ func (e *Engine) verbosity(s engine.Spec) string {
 
 // checkIsolation refuses what only the kernel can do.
 func (e *Engine) checkIsolation(s engine.Spec) error {
-	const fix = "take the native engine with --engine native"
+	fix := "take the native engine with --engine native"
+	if e.android {
+		fix = "leave it away; it takes namespaces, which Android does not let apps make"
+	}
 	switch {
 	case s.AllIDs:
 		return e.unsupported("a container with --userns full, whose files have owners that it could not act for", fix)

@@ -19,10 +19,11 @@ type Config struct {
 
 // Engine is one proot binary and what it can do. It implements [engine.Engine].
 type Engine struct {
-	bin    string
-	probe  probe
-	getenv func(string) string
-	report report.Reporter
+	bin     string
+	probe   probe
+	android bool // where there is no other engine
+	getenv  func(string) string
+	report  report.Reporter
 }
 
 var _ engine.Engine = (*Engine)(nil)
@@ -60,7 +61,7 @@ func New(c Config) (*Engine, error) {
 	if !ok || warn {
 		known.remember(id, p)
 	}
-	return &Engine{bin: bin, probe: p, getenv: c.Host.Getenv, report: c.Reporter}, nil
+	return &Engine{bin: bin, probe: p, android: c.Host.Termux, getenv: c.Host.Getenv, report: c.Reporter}, nil
 }
 
 // Name implements [engine.Engine].
