@@ -103,7 +103,7 @@ func TestJoinUnseen(t *testing.T) {
 			s.User = user
 			p, err := Join(pid, s)
 			must(t, err)
-			launcher, err := openLauncher()
+			launcher, err := openLauncher(t.TempDir())
 			must(t, err)
 			defer unix.Close(launcher)
 			f, err := p.(*Process).family(descriptors{stdio: [3]int{-1, -1, -1}, launcher: launcher})

@@ -2,6 +2,7 @@ package native
 
 import (
 	"fmt"
+	"io/fs"
 	"unsafe"
 
 	"golang.org/x/sys/unix"
@@ -32,13 +33,17 @@ const (
 	reportedBy   = 3   // descriptor for the error
 )
 
-// openLauncher gives a descriptor of the launcher, as a file that nobody can change any more.
-func openLauncher() (int, error) {
+// openLauncher gives a descriptor of the launcher, as a file that has no name and that nobody can change any
+// more. Where files in memory must not be programs (sysctl vm.memfd_noexec), it lies on dir's file system.
+func openLauncher(dir string) (int, error) {
 	const seals = unix.F_SEAL_WRITE | unix.F_SEAL_GROW | unix.F_SEAL_SHRINK | unix.F_SEAL_SEAL
 	flags := unix.MFD_CLOEXEC | unix.MFD_ALLOW_SEALING
 	fd, err := unix.MemfdCreate("launcher", flags|unix.MFD_EXEC)
 	if err == unix.EINVAL { // before Linux 6.3
 		fd, err = unix.MemfdCreate("launcher", flags)
+	}
+	if err == unix.EACCES {
+		return launcherIn(dir)
 	}
 	if err != nil {
 		return -1, fmt.Errorf("make a program in memory: %w", err)
@@ -55,6 +60,27 @@ func openLauncher() (int, error) {
 		return -1, fmt.Errorf("make a program in memory: %w", err)
 	}
 	return fd, nil
+}
+
+// launcherIn gives a descriptor of the launcher on a directory's file system.
+func launcherIn(dir string) (int, error) {
+	fd, err := unix.Open(dir, unix.O_TMPFILE|unix.O_WRONLY|unix.O_CLOEXEC, 0o500)
+	if err != nil {
+		return -1, &fs.PathError{Op: "make a program in", Path: dir, Err: err}
+	}
+	defer unix.Close(fd) // while it may be written, it cannot be executed
+	var program int
+	_, err = unix.Write(fd, launcherELF())
+	if err == nil {
+		program, err = unix.Open(fmt.Sprintf("/proc/self/fd/%d", fd), unix.O_RDONLY|unix.O_CLOEXEC, 0)
+	}
+	if err == nil {
+		program, err = aboveReport(program)
+	}
+	if err != nil {
+		return -1, &fs.PathError{Op: "make a program in", Path: dir, Err: err}
+	}
+	return program, nil
 }
 
 // aboveReport moves a descriptor out of the way of the launcher's.

@@ -4,6 +4,7 @@ import (
 	"bytes"
 	"encoding/binary"
 	"errors"
+	"fmt"
 	"os"
 	"os/exec"
 	"path/filepath"
@@ -46,6 +47,22 @@ func TestLauncher(t *testing.T) {
 	_, status, report = run("/nowhere/sh", "", "name")
 	if status != 127 || len(report) != launcherReport || int32(binary.LittleEndian.Uint32(report)) != -int32(unix.ENOENT) {
 		t.Errorf("status %d, report %v", status, report)
+	}
+}
+
+// TestNamelessLauncher runs the launcher where it is on disk.
+func TestNamelessLauncher(t *testing.T) {
+	dir := t.TempDir()
+	fd, err := launcherIn(dir)
+	must(t, err)
+	defer unix.Close(fd)
+	cmd := exec.Command(fmt.Sprintf("/proc/%d/fd/%d", os.Getpid(), fd))
+	cmd.Args = []string{"/bin/echo", "", "echo", "works"}
+	if out, err := cmd.Output(); string(out) != "works\n" {
+		t.Errorf("%q, %v", out, err)
+	}
+	if left, err := os.ReadDir(dir); len(left) > 0 || err != nil {
+		t.Errorf("left behind: %v, %v", left, err)
 	}
 }
 

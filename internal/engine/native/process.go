@@ -7,6 +7,7 @@ import (
 	"math"
 	"os"
 	"os/signal"
+	"path/filepath"
 	"runtime"
 	"slices"
 	"syscall"
@@ -127,7 +128,7 @@ type descriptors struct {
 // start forks the family. Where a /proc of its own is refused, guests share the host's
 // process IDs.
 func (p *Process) start(d descriptors) (pid int, err error) {
-	if d.launcher, err = openLauncher(); err != nil {
+	if d.launcher, err = openLauncher(filepath.Dir(p.spec.Rootfs)); err != nil {
 		return 0, err
 	}
 	defer unix.Close(d.launcher)
