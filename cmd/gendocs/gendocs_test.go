@@ -30,14 +30,13 @@ func TestReadme(t *testing.T) {
 }
 
 func TestOptionTables(t *testing.T) {
-	const old = "before\n<!-- options:list -->\nold\n<!-- /options -->\nafter\n"
+	const old = "before\n<!-- options:rename -->\nold\n<!-- /options -->\nafter\n"
 	got, err := withOptionTables(cli.Table(), []byte(old))
 	if err != nil {
 		t.Fatal(err)
 	}
-	want := "before\n<!-- options:list -->\n\n| Option | Effect |\n|---|---|\n" +
-		"| `-i, --image` | List cached images instead of containers. |\n" +
-		"| `-q, --quiet` | Print names only, one a line. |\n" +
+	want := "before\n<!-- options:rename -->\n\n| Option | Effect |\n|---|---|\n" +
+		"| `-q, --quiet` | Print errors and warnings only. |\n" +
 		"| `-h, --help` | Print this help. |\n\n<!-- /options -->\nafter\n"
 	if diff := cmp.Diff(want, string(got)); diff != "" {
 		t.Error(diff)

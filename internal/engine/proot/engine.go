@@ -33,7 +33,7 @@ var _ engine.Engine = (*Engine)(nil)
 // what PD_PROOT_BIN names. A leak of host metadata that cannot be closed is reported
 // as a warning, once per binary.
 func New(c Config) (*Engine, error) {
-	if tracedByProot() {
+	if TracedByProot() {
 		return nil, ErrNested
 	}
 	bin, err := find(c.Host)

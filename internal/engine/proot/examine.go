@@ -38,7 +38,7 @@ type Abilities struct {
 // Examine finds proot and tries it anew, whatever is remembered of it. Its errors are
 // those of [New]; with [ErrUnusable], the program may be known all the same.
 func Examine(h *host.Host) (Abilities, error) {
-	if tracedByProot() {
+	if TracedByProot() {
 		return Abilities{}, ErrNested
 	}
 	bin, err := find(h)

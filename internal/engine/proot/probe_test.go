@@ -163,7 +163,7 @@ func TestFind(t *testing.T) {
 
 // TestNested runs this test program inside proot.
 func TestNested(t *testing.T) {
-	if tracedByProot() {
+	if TracedByProot() {
 		t.Fatal("these tests cannot run inside proot")
 	}
 	self, err := os.Executable()

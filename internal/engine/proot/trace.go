@@ -15,9 +15,9 @@ import (
 var ErrNested = errors.New("already inside a proot container, and proot cannot trace what is traced already: " +
 	"run this command on the host")
 
-// tracedByProot reports whether proot traces this process, directly or through
+// TracedByProot reports whether proot traces this process, directly or through
 // one other tracer.
-func tracedByProot() bool {
+func TracedByProot() bool {
 	status, err := readStatus("self")
 	for hop := 0; err == nil && hop < 2; hop++ {
 		tracer := status.tracer
