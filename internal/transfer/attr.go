@@ -32,16 +32,17 @@ func staleTemp(name string) bool {
 func isPermission(err error) bool { return errors.Is(err, unix.EACCES) }
 
 // keptMode is the mode of a copy: only its owner may lend his identity by a
-// setuid or setgid bit.
+// setuid or setgid bit. What a guest has set it on lends that of the guest's user.
 func (p *pass) keptMode(info rootfs.Info) fs.FileMode {
 	mode := info.Mode
 	if p.faithful && p.uid == 0 {
 		return mode // the owner is kept too
 	}
-	if mode.IsRegular() && info.UID != p.uid {
+	out := leaves(p.from, p.to)
+	if mode.IsRegular() && (out || info.UID != p.uid) {
 		mode &^= fs.ModeSetuid
 	}
-	if mode.IsRegular() && info.GID != p.gid {
+	if mode.IsRegular() && (out || info.GID != p.gid) {
 		mode &^= fs.ModeSetgid
 	}
 	return mode

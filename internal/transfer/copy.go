@@ -41,7 +41,7 @@ func Copy(ctx context.Context, from, to End, o CopyOptions) (Result, error) {
 	if err := checkPair(s, d); err != nil {
 		return Result{}, err
 	}
-	if o.Move && !leavesStandIns(s, d) {
+	if o.Move && !leaves(from, to) && !leavesStandIns(s, d) {
 		moved, err := rename(s, d)
 		if moved || err != nil {
 			return Result{Renamed: moved}, err
@@ -59,7 +59,8 @@ func Copy(ctx context.Context, from, to End, o CopyOptions) (Result, error) {
 
 // leaves reports whether a transfer takes something out of a container. A link that was
 // named as the source is followed then: a guest's link on the host, under a name of the
-// user's choice, would be followed by the host's rules when that name is written to again.
+// user's choice, would be followed by the host's rules when that name is written to again. And
+// files lose setuid and setgid bits, which here would lend the identity of who copies.
 func leaves(from, to End) bool { return from.Root != nil && to.Root == nil }
 
 func checkSource(s *place, followed bool, o CopyOptions) error {

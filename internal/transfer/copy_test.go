@@ -167,6 +167,30 @@ func TestCopyAttributes(t *testing.T) {
 	}
 }
 
+// A program that a guest has made setuid would run as the caller on the host, whoever starts it.
+func TestGuestsSetuidIsDropped(t *testing.T) {
+	w := newWorld(t)
+	build(t, w.dirs["box"], "d/su=x@6755", "d/s@2755")
+	_, err := w.copy("box:/d", "copied", CopyOptions{Recursive: true})
+	check(t, err)
+	_, err = w.sync("box:/d", "synced", SyncOptions{})
+	check(t, err)
+	_, err = w.copy("box:/d", "box:/e", CopyOptions{Recursive: true})
+	check(t, err)
+	_, err = w.copy("box:/d", "moved", CopyOptions{Recursive: true, Move: true})
+	check(t, err)
+	for name, want := range map[string]fs.FileMode{
+		"host/copied/su": 0o755, "host/synced/su": 0o755, "host/moved/su": 0o755, "box/e/su": 0o755 | fs.ModeSetuid | fs.ModeSetgid,
+		"host/moved/s": 0o755 | fs.ModeSetgid | fs.ModeDir,
+	} {
+		where, name, _ := strings.Cut(name, "/")
+		dir := map[string]string{"host": w.host, "box": w.dirs["box"]}[where]
+		if info, err := os.Stat(filepath.Join(dir, name)); err != nil || info.Mode() != want {
+			t.Errorf("%s: %v, %v", name, info.Mode(), err)
+		}
+	}
+}
+
 func TestForeignSetuidIsDropped(t *testing.T) {
 	if os.Geteuid() != 0 {
 		t.Skip("takes root, who can own a file for another user")

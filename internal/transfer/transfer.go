@@ -11,7 +11,7 @@
 //
 // Modes, modification times, link targets and holes are kept. Ownership is not: a
 // copy belongs to who makes it, and therefore loses the setuid or setgid bit of a
-// file that belongs to somebody else. Devices, FIFOs and sockets stay behind. A
+// file that belongs to somebody else, as all of a container's are to the host. Devices, FIFOs and sockets stay behind. A
 // link2symlink stand-in is copied as the file it means.
 //
 // A file appears under its name complete or not at all (but see [Clone], whose
