@@ -21,7 +21,7 @@ func newCopyCommand(a *App) *cobra.Command {
 		Long: "Copy files between the host and a container, or between two containers. A path in a container " +
 			"follows the container's name and a colon: ubuntu:/etc/resolv.conf; a path of the host that has a colon " +
 			"begins with / or ./ instead. If DEST is a directory, the copy comes into it.\n\n" +
-			"Modes and modification times are kept, the owner is not. Devices, FIFOs and sockets are skipped. Links " +
+			"Modes and modification times are kept, the owner is not, and what leaves a container loses its setuid bit. Devices, FIFOs and sockets are skipped. Links " +
 			"inside of directories are copied as they are. One that is named as SRC is followed, as the guest " +
 			"would; with --move, or with --recursive unless it leaves a container, the link itself is copied. The directories " +
 			". and .. can be SRC, but not DEST.",

@@ -22,7 +22,7 @@ func newSyncCommand(a *App) *cobra.Command {
 			"modification time. Directories are always synchronized with all that is in them.\n\n" +
 			"Links are copied as they are, but for one named as SRC that leads to a directory or leaves a " +
 			"container. Hard links become files of their own. Devices, FIFOs and sockets are skipped. Modes and " +
-			"modification times are kept, the owner is not. A file is replaced in one step, so that it is never " +
+			"modification times are kept, the owner is not, and what leaves a container loses its setuid bit. A file is replaced in one step, so that it is never " +
 			"found half-written.",
 		Example: "# Into a container\npd sync ./app ubuntu:/opt/app\n\n" +
 			"# Out of a container\npd sync ubuntu:/etc ./backup/etc\n\n" +
