@@ -4,7 +4,6 @@ import (
 	"encoding/json"
 	"fmt"
 	"os"
-	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -279,18 +278,6 @@ func TestSessionsOf(t *testing.T) {
 		if !slices.Equal(got, want) {
 			t.Errorf("%s: %v, want %v", target, got, want)
 		}
-	}
-}
-
-func TestChildrenOf(t *testing.T) {
-	child := exec.Command("sleep", "60")
-	if err := child.Start(); err != nil {
-		t.Fatal(err)
-	}
-	defer func() { _ = child.Wait() }() // killed
-	defer func() { _ = child.Process.Kill() }()
-	if got := childrenOf("/proc", os.Getpid()); !slices.Contains(got, child.Process.Pid) {
-		t.Errorf("%v lacks %d", got, child.Process.Pid)
 	}
 }
 

@@ -3,9 +3,7 @@ package cli
 import (
 	"errors"
 	"fmt"
-	"os"
 	"path/filepath"
-	"slices"
 	"strconv"
 	"strings"
 	"time"
@@ -14,6 +12,7 @@ import (
 	"golang.org/x/sys/unix"
 
 	"proot-distro/internal/container"
+	"proot-distro/internal/engine"
 	"proot-distro/internal/engine/native"
 	"proot-distro/internal/engine/proot"
 	"proot-distro/internal/ui"
@@ -99,14 +98,14 @@ func sessionsOf(running []container.Session, target string) (found []container.S
 }
 
 func signalSession(a *App, s container.Session, sig unix.Signal) error {
-	signal := map[string]func(int, unix.Signal) (int, error){
-		engineNative: signalNative,
-		engineProot:  func(pid int, sig unix.Signal) (int, error) { return signalProot(a.sessionFile(pid), pid, sig) },
+	signal := map[string]func() (int, error){
+		engineNative: func() (int, error) { return signalNative(s.PID, sig) },
+		engineProot:  func() (int, error) { return proot.Signal(s.PID, a.sessionFile(s.PID), sig) },
 	}[s.Engine]
 	if signal == nil {
 		return fmt.Errorf("session %d runs in engine %s, which this version does not know", s.PID, ui.ShellQuote(s.Engine))
 	}
-	reached, err := signalSoon(s.PID, func() (int, error) { return signal(s.PID, sig) })
+	reached, err := signalSoon(s.PID, signal)
 	if err == nil && reached == 0 {
 		return &missingError{what: fmt.Sprintf("no session %d is running any more", s.PID), hint: "ps"}
 	}
@@ -149,88 +148,13 @@ func (a *App) sessionFile(session int) string {
 	return filepath.Join(dir, strconv.Itoa(session)+".json")
 }
 
-// signalProot signals what proot traces, since proot itself ignores most
-// signals. The session's process is proot, or proot's parent when it waits for the
-// guest's exit code; when that parent was killed, proot is found by the session's file. After
-// a SIGKILL proot is killed too: with its last tracee gone it would end by itself, but
-// new ones may be born meanwhile.
-func signalProot(file string, session int, sig unix.Signal) (reached int, err error) {
-	tracers := append(childrenOf("/proc", session), session)
-	if unix.Kill(session, 0) != nil {
-		tracers = holdersOf("/proc", file)
-	}
-	for _, tracer := range tracers {
-		guests, err := proot.Tracees(tracer)
-		if err != nil {
-			return reached, err
-		}
-		n, err := signalAll(guests, sig)
-		reached += n
-		if err != nil {
-			return reached, err
-		}
-		if len(guests) > 0 && sig == unix.SIGKILL {
-			_ = unix.Kill(tracer, sig) // it may have ended with its last tracee
-		}
-	}
-	return reached, nil
-}
-
-// holdersOf lists the processes that have a file open, as far as we may see that.
-func holdersOf(proc, file string) (holders []int) {
-	dirs, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "fd")) // the pattern is sound
-	for _, dir := range dirs {
-		pid, err := strconv.Atoi(filepath.Base(filepath.Dir(dir)))
-		fds, _ := os.ReadDir(dir) // it has ended, or is not ours
-		if err == nil && slices.ContainsFunc(fds, func(fd os.DirEntry) bool {
-			target, err := os.Readlink(filepath.Join(dir, fd.Name()))
-			return err == nil && target == file
-		}) {
-			holders = append(holders, pid)
-		}
-	}
-	return holders
-}
-
 // signalNative signals all guests of a native session, which ends with its first one.
 func signalNative(session int, sig unix.Signal) (reached int, err error) {
 	guests, err := native.Guests(session)
 	if err != nil {
 		return 0, err
 	}
-	return signalAll(guests, sig)
-}
-
-// signalAll counts the processes that were still there.
-func signalAll(pids []int, sig unix.Signal) (reached int, err error) {
-	for _, pid := range pids {
-		if err := unix.Kill(pid, sig); err == nil {
-			reached++
-		} else if !errors.Is(err, unix.ESRCH) {
-			return reached, err
-		}
-	}
-	return reached, nil
-}
-
-// childrenOf lists the processes whose parent is pid (proc_pid_stat(5)).
-func childrenOf(proc string, pid int) (children []int) {
-	stats, _ := filepath.Glob(filepath.Join(proc, "[0-9]*", "stat")) // the pattern is sound
-	for _, stat := range stats {
-		data, err := os.ReadFile(stat)
-		if err != nil {
-			continue // it has ended
-		}
-		// "12 (a name) S 1 …": the name may hold anything, parentheses too.
-		fields := strings.Fields(string(data[strings.LastIndexByte(string(data), ')')+1:]))
-		if len(fields) < 2 || fields[1] != strconv.Itoa(pid) {
-			continue
-		}
-		if child, err := strconv.Atoi(filepath.Base(filepath.Dir(stat))); err == nil {
-			children = append(children, child)
-		}
-	}
-	return children
+	return engine.SignalAll(guests, sig)
 }
 
 // completeSessions offers the containers in which something runs.

@@ -214,7 +214,7 @@ func end(pid int, done <-chan error) error {
 }
 
 func signalTracees(pid int, s syscall.Signal) {
-	pids, _ := Tracees(pid) // /proc is always there where proot is
+	pids, _ := tracees(pid) // /proc is always there where proot is
 	for _, tracee := range pids {
 		_ = unix.Kill(tracee, s) // it may have ended meanwhile
 	}

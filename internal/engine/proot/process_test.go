@@ -4,6 +4,7 @@ import (
 	"context"
 	"errors"
 	"os"
+	"os/exec"
 	"path/filepath"
 	"slices"
 	"strconv"
@@ -216,7 +217,7 @@ func TestTracees(t *testing.T) {
 	var pids []int
 	for deadline := time.Now().Add(10 * time.Second); len(pids) < 3 && time.Now().Before(deadline); time.Sleep(10 * time.Millisecond) {
 		var err error
-		pids, err = Tracees(cmd.Process.Pid)
+		pids, err = tracees(cmd.Process.Pid)
 		must(t, err)
 	}
 	if len(pids) != 3 || !slices.IsSorted(pids) {
@@ -226,7 +227,7 @@ func TestTracees(t *testing.T) {
 		must(t, unix.Kill(pid, unix.SIGKILL))
 	}
 	_ = cmd.Wait() // proot ends by itself; how does not matter here
-	if pids, err := Tracees(cmd.Process.Pid); err != nil || len(pids) != 0 {
+	if pids, err := tracees(cmd.Process.Pid); err != nil || len(pids) != 0 {
 		t.Errorf("tracees of an ended proot: %v, %v", pids, err)
 	}
 }
@@ -263,5 +264,17 @@ func TestTerminalInterrupt(t *testing.T) {
 				t.Errorf("status %d, want %d", status, tt.want)
 			}
 		})
+	}
+}
+
+func TestChildrenOf(t *testing.T) {
+	child := exec.Command("sleep", "60")
+	if err := child.Start(); err != nil {
+		t.Fatal(err)
+	}
+	defer func() { _ = child.Wait() }() // killed
+	defer func() { _ = child.Process.Kill() }()
+	if got := childrenOf(os.Getpid()); !slices.Contains(got, child.Process.Pid) {
+		t.Errorf("%v lacks %d", got, child.Process.Pid)
 	}
 }

@@ -34,9 +34,9 @@ func TracedByProot() bool {
 	return false
 }
 
-// Tracees lists the processes that pid, a proot, traces: all of a session's
+// tracees lists the processes that pid, a proot, traces: all of a session's
 // guests, in ascending order, without zombies and without further threads.
-func Tracees(pid int) ([]int, error) {
+func tracees(pid int) ([]int, error) {
 	dir, err := os.Open("/proc")
 	if err != nil {
 		return nil, fmt.Errorf("list processes: %w", err)
