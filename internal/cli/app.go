@@ -11,6 +11,7 @@ import (
 	"proot-distro/internal/engine/native"
 	"proot-distro/internal/host"
 	"proot-distro/internal/image"
+	"proot-distro/internal/registry"
 	"proot-distro/internal/ui"
 )
 
@@ -74,6 +75,9 @@ func (a *App) Cache() (*image.Cache, error) {
 	cache.Command = a.command
 	return cache, nil
 }
+
+// auth is what the person has given for registries.
+func (a *App) auth() registry.Auth { return registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")} }
 
 // ReleaseSignals takes from signals the effect that they have on commands.
 func (a *App) ReleaseSignals() {

@@ -13,7 +13,6 @@ import (
 	"proot-distro/internal/engine/native"
 	"proot-distro/internal/image"
 	"proot-distro/internal/platform"
-	"proot-distro/internal/registry"
 	"proot-distro/internal/ui"
 )
 
@@ -175,7 +174,7 @@ func (a *App) builder(o buildOptions) (*build.Builder, error) {
 	tried := sync.OnceValues(native.New)
 	b := &build.Builder{
 		Cache: cache, Host: h, Report: a.UI, Version: Version(), Insecure: o.allowInsecure, AllIDs: native.HasAllIDs(),
-		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
+		Auth: a.auth(),
 		Prepare: func(spec engine.Spec) (engine.Process, error) {
 			process, _, err := a.prepareProcess(h, spec, engineChoice{wish: o.engine, native: tried})
 			return process, err

@@ -13,7 +13,6 @@ import (
 
 	"proot-distro/internal/doctor"
 	"proot-distro/internal/oci"
-	"proot-distro/internal/registry"
 	"proot-distro/internal/ui"
 )
 
@@ -92,7 +91,7 @@ func runDoctor(cmd *cobra.Command, a *App, o doctorOptions) error {
 func doctorConfig(cmd *cobra.Command, a *App, o doctorOptions) (c doctor.Config, err error) {
 	c = doctor.Config{
 		Program: a.Program, Version: Version(), Insecure: o.insecure,
-		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
+		Auth: a.auth(),
 	}
 	if o.insecure && !o.network && len(o.registries) == 0 {
 		return c, UsageErrorf(cmd, "option --allow-insecure goes with --registry only")

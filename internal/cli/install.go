@@ -7,7 +7,6 @@ import (
 
 	"proot-distro/internal/install"
 	"proot-distro/internal/platform"
-	"proot-distro/internal/registry"
 	"proot-distro/internal/ui"
 )
 
@@ -56,7 +55,7 @@ func runInstall(cmd *cobra.Command, a *App, o installOptions, source string) err
 	}
 	req := install.Request{
 		Name: o.name, Arch: h.Arch, Insecure: o.allowInsecure,
-		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
+		Auth: a.auth(),
 	}
 	if o.arch != "" {
 		req.Arch = o.arch

@@ -56,7 +56,7 @@ func runPull(cmd *cobra.Command, a *App, o pullOptions, typed string) error {
 	}
 	req := registry.Request{
 		Ref: ref, Typed: typed, Arch: h.Arch, Cache: cache, Insecure: o.allowInsecure,
-		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")}, Report: a.UI, Version: Version(),
+		Auth: a.auth(), Report: a.UI, Version: Version(),
 	}
 	if o.arch != "" {
 		req.Arch = o.arch

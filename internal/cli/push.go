@@ -77,7 +77,7 @@ func runPush(ctx context.Context, a *App, o pushOptions, typed string) error {
 	}
 	done, err := registry.Push(ctx, registry.PushRequest{
 		Ref: ref, Records: what.records, Index: what.index, Cache: cache, Insecure: o.allowInsecure,
-		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")}, Report: a.UI, Version: Version(),
+		Auth: a.auth(), Report: a.UI, Version: Version(),
 	})
 	if err != nil {
 		return err

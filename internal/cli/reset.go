@@ -4,7 +4,6 @@ import (
 	"github.com/spf13/cobra"
 
 	"proot-distro/internal/install"
-	"proot-distro/internal/registry"
 )
 
 type resetOptions struct {
@@ -51,7 +50,7 @@ func runReset(cmd *cobra.Command, a *App, o resetOptions, name string) error {
 	in := install.Installer{Store: store, Cache: cache, Version: Version(), Report: a.UI, Termux: a.Termux(), AllIDs: full}
 	if _, err = in.Reset(cmd.Context(), install.ResetRequest{
 		Name: name, Arch: h.Arch, Insecure: o.allowInsecure,
-		Auth: registry.Auth{UserPass: a.Getenv("PD_DOCKER_AUTH")},
+		Auth: a.auth(),
 	}); err != nil {
 		return err
 	}
