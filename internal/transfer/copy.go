@@ -66,7 +66,7 @@ func leaves(from, to End) bool { return from.Root != nil && to.Root == nil }
 func checkSource(s *place, followed bool, o CopyOptions) error {
 	switch mode := s.info.Mode; {
 	case !s.exists:
-		return explain(s.end, fs.ErrNotExist)
+		return fmt.Errorf("%s does not exist", s.end)
 	case mode.IsDir() && o.Move && (s.base == "" || dotted(s.end.Path)):
 		return fmt.Errorf("%s cannot be moved: name the directory", s.end)
 	case mode.IsDir() && !o.Recursive:
