@@ -8,6 +8,7 @@ import (
 	"net/url"
 	"os"
 	"os/exec"
+	"path/filepath"
 	"regexp"
 	"slices"
 	"strings"
@@ -21,6 +22,7 @@ import (
 type gitSource struct {
 	remote, ref, subdir, checksum string
 	keepGit                       *bool
+	environ                       []string // for git, beside the caller's
 }
 
 // scpLike matches user@host:path.
@@ -89,7 +91,13 @@ func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*lay
 	if err != nil {
 		return nil, err
 	}
+	if g.environ, err = s.strangersGit(); err != nil {
+		return nil, err
+	}
 	root, err := g.clone(ctx, dir)
+	if err != nil && g.overSSH() && s.req.SSH[defaultSSH] == nil {
+		return nil, fmt.Errorf("ADD %s: %w (git has only the keys that --ssh %s lends)", word, err, defaultSSH)
+	}
 	if err != nil {
 		return nil, fmt.Errorf("ADD %s: %w", word, err)
 	}
@@ -101,6 +109,36 @@ func (s *stage) fetchGit(ctx context.Context, step *copyStep, word string) (*lay
 	}
 	b.Into = true
 	return b, nil
+}
+
+func (g gitSource) overSSH() bool {
+	return strings.HasPrefix(g.remote, "ssh://") || scpLike().MatchString(g.remote)
+}
+
+// strangersGit is the environment of a git that works for a Dockerfile. That may be a stranger's, and what
+// it fetches goes where it likes: it gets at no repository by the person's passwords and keys, but for
+// those of --ssh.
+func (s *stage) strangersGit() ([]string, error) {
+	home, err := s.scratch.dir("home")
+	if err != nil {
+		return nil, err
+	}
+	socket := "none"
+	if source := s.req.SSH[defaultSSH]; source != nil {
+		listener, err := listenIn(home, agentSocket)
+		if err != nil {
+			return nil, fmt.Errorf("--ssh %s: %w", defaultSSH, err)
+		}
+		s.closers = append(s.closers, listener.Close)
+		go source.Serve(listener)
+		socket = "SSH_AUTH_SOCK" // which ssh looks up
+	}
+	return []string{
+		"HOME=" + home, "XDG_CONFIG_HOME=" + home, "GIT_CONFIG_GLOBAL=" + os.DevNull,
+		"GIT_CONFIG_PARAMETERS='credential.helper='", "GIT_CONFIG_COUNT=0", "GIT_ASKPASS=", "SSH_ASKPASS=",
+		"SSH_AUTH_SOCK=" + filepath.Join(home, agentSocket),
+		"GIT_SSH_COMMAND=ssh -F none -o BatchMode=yes -o IdentityFile=none -o IdentityAgent=" + socket,
+	}, nil
 }
 
 // clone checks a repository out into an empty directory, with the git of this machine.
@@ -133,25 +171,25 @@ func (g gitSource) checkOut(ctx context.Context, program, dir string) error {
 		{"checkout", "--quiet", "FETCH_HEAD"},
 		{"submodule", "--quiet", "update", "--init", "--recursive", "--depth=1"},
 	} {
-		if _, err := runGit(ctx, program, dir, args...); err != nil {
+		if _, err := g.run(ctx, program, dir, args...); err != nil {
 			return err
 		}
 	}
 	if g.checksum == "" {
 		return nil
 	}
-	commit, err := runGit(ctx, program, dir, "rev-parse", "HEAD")
+	commit, err := g.run(ctx, program, dir, "rev-parse", "HEAD")
 	if err == nil && !strings.HasPrefix(commit, g.checksum) {
 		err = fmt.Errorf("the commit is %s, not %s as --checksum asks for", commit, g.checksum)
 	}
 	return err
 }
 
-// runGit never asks for a password: nobody may be there to answer.
-func runGit(ctx context.Context, program, dir string, args ...string) (string, error) {
+// run runs git, which never asks for a password: nobody may be there to answer.
+func (g gitSource) run(ctx context.Context, program, dir string, args ...string) (string, error) {
 	cmd := exec.CommandContext(ctx, program, args...)
 	cmd.Dir = dir
-	cmd.Env = append(gitEnviron(), "GIT_TERMINAL_PROMPT=0", "LC_ALL=C")
+	cmd.Env = slices.Concat(gitEnviron(), []string{"GIT_TERMINAL_PROMPT=0", "LC_ALL=C"}, g.environ)
 	var out, errOut bytes.Buffer
 	cmd.Stdout, cmd.Stderr = &out, &errOut
 	if err := cmd.Run(); err != nil {

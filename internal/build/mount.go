@@ -55,7 +55,7 @@ func (s *stage) describe(ctx context.Context, m *mount) error {
 		m.describeSecret()
 	case instructions.MountTypeSSH:
 		if m.CacheID == "" {
-			m.CacheID = "default"
+			m.CacheID = defaultSSH
 		}
 	case instructions.MountTypeCache:
 		if m.CacheID == "" {

@@ -155,6 +155,44 @@ func TestAddClonesRepositories(t *testing.T) {
 	}
 }
 
+// A stranger's Dockerfile names repositories that only the person can read.
+func TestAddHasNoCredentials(t *testing.T) {
+	asked := ""
+	server := httptest.NewServer(http.HandlerFunc(func(w http.ResponseWriter, r *http.Request) {
+		asked += r.Header.Get("Authorization")
+		w.Header().Set("WWW-Authenticate", "Basic realm=private")
+		w.WriteHeader(http.StatusUnauthorized)
+	}))
+	defer server.Close()
+	home := t.TempDir()
+	t.Setenv("HOME", home)
+	t.Setenv("GIT_ASKPASS", "echo")
+	check(t, os.WriteFile(filepath.Join(home, ".git-credentials"), []byte(strings.Replace(server.URL, "//", "//me:secret@", 1)+"\n"), 0o600))
+	check(t, os.WriteFile(filepath.Join(home, ".netrc"), []byte("machine 127.0.0.1 login me password secret\n"), 0o600))
+	check(t, os.WriteFile(filepath.Join(home, ".gitconfig"), []byte("[credential]\nhelper = store\n"), 0o600))
+	programs := t.TempDir()
+	check(t, os.WriteFile(filepath.Join(programs, "ssh"), []byte("#!/bin/sh\necho \"$* $SSH_AUTH_SOCK\" >$0.called\nexit 1\n"), 0o755))
+	t.Setenv("PATH", programs+":"+os.Getenv("PATH"))
+	t.Setenv("SSH_AUTH_SOCK", filepath.Join(home, "agent"))
+	for _, test := range []struct{ repository, err string }{
+		{server.URL + "/private.git", "could not read Username"},
+		{"git@host:private.git", "git has only the keys that --ssh default lends"},
+	} {
+		b := newBench(t)
+		b.write("Dockerfile", "FROM scratch\nADD "+test.repository+" /d\n")
+		_, err := b.Build(context.Background(), b.request(""))
+		if err == nil || !strings.Contains(err.Error(), test.err) || strings.Contains(err.Error(), home) || asked != "" {
+			t.Errorf("%v, Authorization %q", err, asked)
+		}
+	}
+	called, err := os.ReadFile(filepath.Join(programs, "ssh.called"))
+	check(t, err)
+	if ssh := string(called); !strings.Contains(ssh, "-F none") || !strings.Contains(ssh, "IdentityFile=none") ||
+		!strings.Contains(ssh, "IdentityAgent=none") || strings.Contains(ssh, home) {
+		t.Errorf("ssh %s", ssh)
+	}
+}
+
 // serveGit serves a repository with two commits.
 func serveGit(t *testing.T) (url string) {
 	dir := t.TempDir()

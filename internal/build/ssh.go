@@ -12,6 +12,11 @@ import (
 	"proot-distro/internal/rootfs"
 )
 
+const (
+	defaultSSH  = "default" // which keys of --ssh are meant where none are named
+	agentSocket = "agent.sock"
+)
+
 // mountSSH lends the keys of --ssh, at a socket of its own.
 func (s *stage) mountSSH(root *rootfs.FS, p *mounted, m *mount) error {
 	source, ok := s.req.SSH[m.CacheID]
@@ -29,12 +34,12 @@ func (s *stage) mountSSH(root *rootfs.FS, p *mounted, m *mount) error {
 		return err
 	}
 	p.dirs = append(p.dirs, dir)
-	listener, err := listenIn(dir, "agent.sock")
+	listener, err := listenIn(dir, agentSocket)
 	if err != nil {
 		return fmt.Errorf("--ssh %s: %w", m.CacheID, err)
 	}
 	p.servers = append(p.servers, listener)
-	socket := filepath.Join(dir, "agent.sock")
+	socket := filepath.Join(dir, agentSocket)
 	mode := fs.FileMode(0o600)
 	if m.Mode != nil {
 		mode = fs.FileMode(*m.Mode) & fs.ModePerm

@@ -85,7 +85,7 @@ func (a *App) buildFlags(cmd *cobra.Command, o *buildOptions) {
 	f.BoolVar(&o.pull, "pull", false, "ask the registries for newer base images")
 	f.StringArrayVar(&o.labels, "label", nil, "add the label `K=V` to the image (repeatable)")
 	f.StringArrayVar(&o.secrets, "secret", nil, "give RUN --mount=type=secret the secret `SECRET`: id=ID,src=FILE or id=ID,env=VARIABLE (repeatable)")
-	f.StringArrayVar(&o.ssh, "ssh", nil, "lend RUN --mount=type=ssh the keys of an agent, or of files: `ID[=SOCKET|KEYFILE,...]`, as in default (repeatable)")
+	f.StringArrayVar(&o.ssh, "ssh", nil, "lend RUN --mount=type=ssh and ADD of git repositories the keys of an agent, or of files: `ID[=SOCKET|KEYFILE,...]`, as in default (repeatable)")
 	f.StringArrayVar(&o.contexts, "build-context", nil, "let --from=NAME mean the directory in `NAME=PATH`; an image is docker-image://REF (repeatable)")
 	f.StringVar(&o.iidFile, "iidfile", "", "write the image's ID to `FILE`")
 	f.StringVar(&o.metadataFile, "metadata-file", "", "write what was built to `FILE`, as JSON")
