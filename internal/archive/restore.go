@@ -182,7 +182,7 @@ func (r *restore) begin(name string) (d *draft, err error) {
 		}
 	}
 	if err := container.ValidateName(as); err != nil {
-		return nil, fmt.Errorf("%w: %s", ErrNotBackup, err) // nobody has typed it
+		return nil, fmt.Errorf("%w: %s", ErrNotBackup, err.Error()) // nobody has typed it
 	}
 	d = &draft{record: limited{max: oci.MaxRecordSize}}
 	r.drafts[name] = d // from now on close sees to it

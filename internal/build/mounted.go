@@ -20,7 +20,6 @@ type mounted struct {
 	tmpfs   []engine.Tmpfs // below the binds
 	env     []string
 	targets []string // that do not belong to the image
-	own     int      // of targets: those that every RUN has
 	stubs   stubs    // of mounts; those of our own binds stay for the next RUN
 	copies  map[int]func(context.Context) (string, error)
 	locks   []*os.File

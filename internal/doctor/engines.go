@@ -1,7 +1,6 @@
 package doctor
 
 import (
-	"errors"
 	"os"
 	"strings"
 
@@ -63,8 +62,6 @@ type prootFacts struct {
 	proot.Abilities
 	err error
 }
-
-func (f prootFacts) missing() bool { return errors.As(f.err, new(*proot.NotFoundError)) }
 
 func lookAtProot(h *host.Host) (f prootFacts) {
 	f.Abilities, f.err = proot.Examine(h)

@@ -83,7 +83,7 @@ func lookupAccount(root *rootfs.FS, name string) (User, error) {
 	case errors.Is(err, fs.ErrNotExist):
 		return User{}, errors.New("the container has no /etc/passwd, so give a numeric uid or root")
 	case err != nil:
-		return User{}, fmt.Errorf("the container's /etc/passwd cannot be read (%s), so give a numeric uid or root", report.Cause(err))
+		return User{}, fmt.Errorf("the container's /etc/passwd cannot be read (%s), so give a numeric uid or root", report.Cause(err).Error())
 	}
 	return User{}, fmt.Errorf("there is no user %s in the container's /etc/passwd", quote(name))
 }
@@ -95,7 +95,7 @@ func lookupGroup(root *rootfs.FS, name string) (int, error) {
 	}
 	data, err := root.ReadFile("/etc/group", maxAccounts)
 	if err != nil {
-		return 0, fmt.Errorf("the container's /etc/group cannot be read (%s), so give a numeric gid", report.Cause(err))
+		return 0, fmt.Errorf("the container's /etc/group cannot be read (%s), so give a numeric gid", report.Cause(err).Error())
 	}
 	for line := range strings.SplitSeq(string(data), "\n") {
 		if g, ok := parseGroup(line); ok && g.name == name {

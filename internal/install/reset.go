@@ -84,7 +84,7 @@ func (in *Installer) recall(ctx context.Context, was *oci.Record, req ResetReque
 	}
 	ref, err := oci.ParseRef(was.ImageRef)
 	if err != nil {
-		return nil, fmt.Errorf("the image of container %q is not cached, and cannot be fetched: %s", req.Name, err) // nobody typed it now
+		return nil, fmt.Errorf("the image of container %q is not cached, and cannot be fetched: %s", req.Name, err.Error()) // nobody typed it now
 	}
 	pull := registry.Request{
 		Ref: ref, Typed: was.ImageRef, Arch: was.Arch,
