@@ -2,7 +2,6 @@ package cli
 
 import (
 	"bytes"
-	"errors"
 	"fmt"
 	"slices"
 	"strings"
@@ -10,6 +9,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proot-distro/internal/report"
 	"proot-distro/internal/ui"
 )
 
@@ -28,7 +28,7 @@ func (a *App) readEnvFiles(files, env []string) ([]string, error) {
 	for _, name := range files {
 		data, err := readLimited(name, maxEnvFile)
 		if err != nil {
-			return nil, fmt.Errorf("--env-file %s: %w", ui.ShellQuote(name), errors.Unwrap(err))
+			return nil, fmt.Errorf("--env-file %s: %w", ui.ShellQuote(name), report.Cause(err))
 		}
 		if len(data) > maxEnvFile || !utf8.Valid(data) || bytes.IndexByte(data, 0) >= 0 {
 			return nil, fmt.Errorf("--env-file %s: it is not a file of variables, a VAR=VALUE each line", ui.ShellQuote(name))

@@ -124,7 +124,7 @@ func (a *App) hints(err error) []string {
 	case errors.As(err, &missing):
 		return append([]string{fmt.Sprintf("'%s %s' shows what there is.", a.Program, missing.hint)}, missing.advice...)
 	case errors.As(err, &busy):
-		return []string{fmt.Sprintf("Wait until it has ended; '%s ps' lists running sessions.", a.Program)}
+		return a.busyHints(busy)
 	case errors.As(err, &remote):
 		return a.registryHints(remote)
 	case errors.As(err, &damaged), errors.As(err, &lost):
@@ -140,6 +140,15 @@ func (a *App) hints(err error) []string {
 			ui.ShellQuote(file.Path))}
 	}
 	return a.usernsHints(err)
+}
+
+func (a *App) busyHints(busy *container.BusyError) []string {
+	switch busy.Command {
+	case "login", "run", "exec", "":
+		return []string{fmt.Sprintf("Wait until it has ended; '%s ps' lists running sessions, and '%[1]s kill %s' ends those of the container.",
+			a.Program, ui.ShellQuote(busy.Name))}
+	}
+	return []string{"Wait until it has ended."}
 }
 
 // asPath writes the name of a file so that install takes it for one.

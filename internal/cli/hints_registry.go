@@ -43,7 +43,7 @@ func (a *App) registryHints(err *registry.Error) []string {
 		}
 		return []string{fmt.Sprintf("Check the network and the registry's name. What '%s list --image' shows installs without it.", a.Program)}
 	case registry.TLS:
-		return []string{"If you trust this registry and the way to it nevertheless: --allow-insecure"}
+		return []string{"If you trust this server and the way to it nevertheless: --allow-insecure"}
 	case registry.Unauthorized:
 		if err.Credentials {
 			return []string{credentials}
@@ -82,7 +82,7 @@ func (a *App) pushHints(err *registry.Error) []string {
 	case registry.DNS, registry.Network, registry.Timeout, registry.Refused:
 		return []string{"Check the network and the registry's name. What has arrived is not sent again."}
 	case registry.TLS:
-		return []string{"If you trust this registry and the way to it nevertheless: --allow-insecure"}
+		return []string{"If you trust this server and the way to it nevertheless: --allow-insecure"}
 	case registry.Unauthorized, registry.Forbidden, registry.NotFound:
 		hint := fmt.Sprintf("The name says where an image goes; '%s tag' gives it another one.", a.Program)
 		if dir, _ := path.Split(err.Repository); err.Registry == oci.DockerHub && dir == "library/" {

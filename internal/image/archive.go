@@ -32,14 +32,11 @@ const maxImageRef = 255
 //
 // The error is [ErrNotImage] for another kind of tar archive, an [oci.NoPlatformError]
 // when there is no image for arch, a [DigestError] when a blob is not what its digest says.
-// Nothing in the archive is believed: names are looked up, never used as paths of the host.
+// None names the archive. Nothing in it is believed: names are looked up, never used as paths of the host.
 func FromArchive(ctx context.Context, path string, arch platform.Arch, cache *Cache, rep report.Reporter) (*Image, error) {
 	img, err := fromArchive(ctx, path, arch, cache, rep)
 	if err != nil && ctx.Err() != nil {
 		return nil, context.Cause(ctx)
-	}
-	if err != nil && !errors.Is(err, ErrNotImage) {
-		return nil, fmt.Errorf("read archive %s: %w", path, err)
 	}
 	return img, err
 }

@@ -406,7 +406,7 @@ func TestFromArchiveUnusablePath(t *testing.T) {
 	fifo := filepath.Join(t.TempDir(), "fifo")
 	run(t, "mkfifo", fifo)
 	for path, want := range map[string]string{
-		filepath.Join(t.TempDir(), "absent.tar"): "absent.tar: no such file or directory",
+		filepath.Join(t.TempDir(), "absent.tar"): "no such file or directory",
 		fifo:                                     "not a regular file",
 		"/dev/zero":                              "not a regular file",
 	} {

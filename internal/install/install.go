@@ -12,6 +12,9 @@ import (
 	"fmt"
 	"io"
 	"os"
+	"path"
+	"slices"
+	"strings"
 
 	"proot-distro/internal/compression"
 	"proot-distro/internal/container"
@@ -148,13 +151,16 @@ func (in *Installer) unpackSource(ctx context.Context, draft *container.Containe
 		path = file
 	}
 	img, err := image.FromArchive(ctx, path, req.Arch, in.Cache, in.Report)
-	if errors.Is(err, image.ErrNotImage) {
-		return nil, in.unpackTarball(ctx, tree, path)
+	switch {
+	case errors.Is(err, image.ErrNotImage):
+		err = in.unpackTarball(ctx, tree, path)
+	case err == nil:
+		err = in.unpackImage(ctx, tree, img)
 	}
 	if err != nil {
-		return nil, err
+		return nil, fmt.Errorf("%s: %w", req.Source.Typed, err)
 	}
-	return img, in.unpackImage(ctx, tree, img)
+	return img, nil
 }
 
 // unpackImage applies the layers, lowest first; each may still be downloading.
@@ -185,27 +191,33 @@ func (in *Installer) applyBlob(ctx context.Context, tree *rootfs.FS, blob image.
 func (in *Installer) unpackTarball(ctx context.Context, tree *rootfs.FS, path string) error {
 	names, err := firstNames(path)
 	if err != nil {
-		return fmt.Errorf("read archive %s: %w", path, err)
+		return report.Cause(err)
 	}
 	strip, err := layer.DetectStrip(names)
 	if err != nil {
-		return fmt.Errorf("%s: %w", path, err)
+		return err
+	}
+	if slices.ContainsFunc(names, isBackupRecord) {
+		in.Report.Warnf("this is a backup: restore brings back what it knows of its image, too, and install does not")
 	}
 	file, err := os.Open(path)
 	if err != nil {
-		return fmt.Errorf("open archive: %w", err)
+		return report.Cause(err)
 	}
 	defer file.Close()
 	info, err := file.Stat()
 	if err != nil {
-		return fmt.Errorf("open archive: %w", err)
+		return report.Cause(err)
 	}
 	meter := in.Report.Begin(report.Task{Label: "Extracting", Total: info.Size()})
 	defer meter.Done()
-	if err := in.applyStream(ctx, tree, report.Reader(file, meter), layer.Options{Strip: strip}); err != nil {
-		return fmt.Errorf("unpack %s: %w", path, err)
-	}
-	return nil
+	return in.applyStream(ctx, tree, report.Reader(file, meter), layer.Options{Strip: strip})
+}
+
+// isBackupRecord recognises <name>/manifest.json.
+func isBackupRecord(name string) bool {
+	dir, file := path.Split(name)
+	return file == "manifest.json" && strings.Count(strings.TrimPrefix(dir, "./"), "/") == 1
 }
 
 func (in *Installer) applyStream(ctx context.Context, tree *rootfs.FS, src io.Reader, o layer.Options) error {

@@ -119,7 +119,7 @@ func (w *batcher) flush() error {
 // parse reads the archive and what follows it; io.EOF is success.
 func (w *batcher) parse(stream io.Reader) error {
 	archive := tar.NewReader(stream)
-	for {
+	for first := true; ; first = false {
 		hdr, err := archive.Next()
 		if err == io.EOF {
 			if _, err := io.Copy(io.Discard, stream); err != nil {
@@ -128,7 +128,7 @@ func (w *batcher) parse(stream io.Reader) error {
 			return io.EOF
 		}
 		if err != nil {
-			return streamError("read tar", err)
+			return headerError(first, err)
 		}
 		if err := w.entry(hdr, archive); err != nil {
 			return err
@@ -197,9 +197,19 @@ func isSparse(hdr *tar.Header) bool {
 		hdr.PAXRecords["GNU.sparse.map"] != ""
 }
 
+// headerError says what is wrong where a header should be: what is shorter than one is no archive.
+func headerError(first bool, err error) error {
+	if first && err == io.ErrUnexpectedEOF {
+		err = tar.ErrHeader
+	}
+	return streamError("read tar", err)
+}
+
 // streamError says what is wrong with the stream itself.
 func streamError(doing string, err error) error {
 	switch {
+	case err == io.ErrUnexpectedEOF:
+		return &formatError{doing + ": the archive is cut short", err}
 	case errors.Is(err, io.ErrUnexpectedEOF):
 		return fmt.Errorf("%s: the archive is cut short: %w", doing, err)
 	case errors.Is(err, tar.ErrHeader):

@@ -23,7 +23,7 @@ func FirstNames(tarStream io.Reader) ([]string, error) {
 			break
 		}
 		if err != nil {
-			return nil, streamError("read tar", err)
+			return nil, headerError(len(names) == 0, err)
 		}
 		if hdr.Typeflag != tar.TypeXGlobalHeader {
 			names = append(names, hdr.Name)
