@@ -29,8 +29,8 @@ func newExecCommand(a *App) *cobra.Command {
 		Use:   "exec [OPTIONS] CONTAINER (-- COMMAND ...)",
 		Short: "Run a command inside a running session",
 		Long: "Run COMMAND beside what already runs in a container, set up like the oldest session there: with its binds " +
-			"and names, as its user, in its directory and with its environment. Another --user starts there, too, unless " +
-			"--work-dir says otherwise. COMMAND is not run by a shell. In a " +
+			"and names, as its user, in its directory and with its environment. Another --user starts there, too, as with " +
+			"docker exec; but in its own home if the session started in the home of its user. COMMAND is not run by a shell. In a " +
 			"session of the native engine it sees the same processes, mounts and network, and it is ended when that " +
 			"session ends; under proot it gets a proot of its own, which ends with COMMAND.",
 		Example: "pd exec web -- ps ax\n\n# A shell beside the server\npd exec web -- bash -l",

@@ -11,7 +11,7 @@ import (
 
 // Exec returns the spec of a command beside what already runs in the container, set up
 // like that: with its mounts and names, and unless o says otherwise as its user, in its
-// directory and with its environment. The program is as it was given: only where
+// directory and with its environment. Another user of a session that is in its user's home is in its own. The program is as it was given: only where
 // everything is mounted it can be looked for, by the engine or by [Session.Locate].
 func (s *Session) Exec(o Options, command []string, running engine.Spec) (engine.Spec, error) {
 	user := o.User
@@ -27,9 +27,14 @@ func (s *Session) Exec(o Options, command []string, running engine.Spec) (engine
 	if o.User != "" {
 		spec.User = engine.User{UID: who.UID, GID: who.GID, Groups: who.Groups, Real: s.termux}
 	}
-	if o.WorkDir != "" {
+	switch {
+	case o.WorkDir != "":
 		if spec.WorkDir = o.WorkDir; !path.IsAbs(o.WorkDir) {
 			return engine.Spec{}, fmt.Errorf("--work-dir %q: it must be an absolute path", o.WorkDir)
+		}
+	case o.User != "" && running.WorkDir == variable(running.Env, "HOME"): // which others may not enter
+		if spec.WorkDir, err = s.loginDir(o, spec, who); err != nil {
+			return engine.Spec{}, err
 		}
 	}
 	spec.Env, err = s.execEnvironment(o, running.Env, who)
