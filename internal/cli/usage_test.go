@@ -74,12 +74,18 @@ func TestInnerCommand(t *testing.T) {
 			t.Errorf("%q: %s", c.args, diff)
 		}
 	}
-	const hint = "A command for the container goes after '--': pd login deb -- …"
-	for _, args := range [][]string{{"deb", "ls"}, {"deb", "ls", "-l"}, {"deb", "ls", "--color"}} {
-		_, _, err := innerCommand(t, args...)
+	const hint = "A command for the container goes after '--': pd login deb -- "
+	for _, c := range []struct {
+		shown string
+		args  []string
+	}{
+		{"ls", []string{"deb", "ls"}}, {"ls 'a b'", []string{"deb", "ls", "a b"}},
+		{"ls …", []string{"deb", "ls", "-l"}}, {"ls …", []string{"deb", "ls", "--color"}},
+	} {
+		_, _, err := innerCommand(t, c.args...)
 		var usage *usageError
-		if !errors.As(err, &usage) || len(usage.hints) != 1 || usage.hints[0] != hint {
-			t.Errorf("%q: %+v", args, err)
+		if !errors.As(err, &usage) || len(usage.hints) != 1 || usage.hints[0] != hint+c.shown {
+			t.Errorf("%q: %+v", c.args, err)
 		}
 	}
 	if _, _, err := innerCommand(t, "--", "ls"); err == nil || err.Error() != "pd login needs a CONTAINER" {

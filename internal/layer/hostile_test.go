@@ -94,14 +94,15 @@ func TestDamagedStreams(t *testing.T) {
 		data []byte
 		want string
 	}{
-		"empty":             {nil, ""},
-		"in a header":       {whole[:300], "read tar: the archive is cut short"},
-		"in a file":         {whole[:1024+512+1000], `read entry "b": the archive is cut short`},
-		"bogus size":        {bogus.Bytes(), `read entry "a": the archive is cut short`},
-		"not tar":           {bytes.Repeat([]byte("nonsense"), 200), "read tar: damaged, or not a tar archive"},
-		"garbage after":     {append(bytes.Clone(whole), bytes.Repeat([]byte{0xff}, 5000)...), ""},
-		"binary garbage":    {bytes.Repeat([]byte{0xff}, 2000), "read tar: damaged, or not a tar archive"},
-		"no end of archive": {whole[:len(whole)-1024], ""},
+		"empty":              {nil, ""},
+		"in a header":        {whole[:1024+300], "read tar: the archive is cut short"},
+		"less than a header": {whole[:300], "read tar: damaged, or not a tar archive"},
+		"in a file":          {whole[:1024+512+1000], `read entry "b": the archive is cut short`},
+		"bogus size":         {bogus.Bytes(), `read entry "a": the archive is cut short`},
+		"not tar":            {bytes.Repeat([]byte("nonsense"), 200), "read tar: damaged, or not a tar archive"},
+		"garbage after":      {append(bytes.Clone(whole), bytes.Repeat([]byte{0xff}, 5000)...), ""},
+		"binary garbage":     {bytes.Repeat([]byte{0xff}, 2000), "read tar: damaged, or not a tar archive"},
+		"no end of archive":  {whole[:len(whole)-1024], ""},
 	} {
 		root, _ := newRoot(t)
 		_, err := apply(t, root, Options{}, tc.data)
