@@ -1,6 +1,7 @@
 package oci
 
 import (
+	"cmp"
 	"encoding/json"
 	"errors"
 	"fmt"
@@ -203,7 +204,11 @@ func unmarshal(data []byte, v any) error {
 	if !utf8.Valid(data) {
 		return errors.New("not valid UTF-8")
 	}
-	return json.Unmarshal(data, v)
+	err := json.Unmarshal(data, v)
+	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) { // speaks of Go's types
+		return fmt.Errorf("%s has a JSON %s in the wrong place", cmp.Or(clip(wrong.Field), "it"), clip(wrong.Value))
+	}
+	return err
 }
 
 // NoPlatformError says that an image does not exist for an architecture.

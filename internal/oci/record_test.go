@@ -283,3 +283,17 @@ func FuzzParseDocument(f *testing.F) {
 		}
 	})
 }
+
+// What is wrong with a document is said without the names of Go's types.
+func TestWrongJSON(t *testing.T) {
+	for data, want := range map[string]string{
+		`[]`:                        "read manifest: it has a JSON array in the wrong place",
+		`{"schemaVersion":"2"}`:     "read manifest: schemaVersion has a JSON string in the wrong place",
+		`{"schemaVersion":2,"x":"`:  "read manifest: unexpected end of JSON input",
+		"{\"schemaVersion\":\"\xff": "read manifest: not valid UTF-8",
+	} {
+		if _, err := ParseDocument("", []byte(data)); err == nil || err.Error() != want {
+			t.Errorf("%s: %v, want %s", data, err, want)
+		}
+	}
+}
