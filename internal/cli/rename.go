@@ -11,9 +11,8 @@ import (
 
 func newRenameCommand(a *App) *cobra.Command {
 	cmd := &cobra.Command{
-		Use:        "rename [OPTIONS] OLDNAME NEWNAME",
-		SuggestFor: []string{"ren"},
-		Short:      "Rename a container",
+		Use:   "rename [OPTIONS] OLDNAME NEWNAME",
+		Short: "Rename a container",
 		Long: "Give a container another name. On Termux, where hard links inside containers are emulated by symbolic " +
 			"links, all of these are rewritten, which may take a while; Ctrl-C has to wait until it is done. A " +
 			"container in which a session runs is not renamed.",
