@@ -178,7 +178,7 @@ func (f *family) readReport(fd, supervisor int) error {
 		return errors.New("start guest: a strange report came from it")
 	}
 	c := p.calls[r.step]
-	return &StepError{Step: p.steps[c.step], Errno: unix.Errno(r.errno), exec: c.nr == unix.SYS_EXECVE || c.nr == unix.SYS_EXECVEAT}
+	return &StepError{Step: p.steps[c.step], Errno: unix.Errno(r.errno), exec: r.errno == int32(unix.E2BIG)}
 }
 
 // readWhileAlive reads from a pipe, or returns 0 when a child has ended.

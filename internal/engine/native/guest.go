@@ -84,10 +84,11 @@ func (g guestProcess) plan() plan {
 	p.do(unix.SYS_CHDIR, g.spec.WorkDir)
 	p.step("close files")
 	p.do(unix.SYS_CLOSE_RANGE, 3, int(^uint32(0)>>1), unix.CLOSE_RANGE_CLOEXEC)
-	p.step("run %s", g.spec.Argv[0])
+	p.step("start the launcher")
 	p.report = p.do(unix.SYS_DUP3, -1, reportedBy, 0)
 	argv := slices.Concat(g.programs(), []string{""}, g.spec.Argv)
 	p.do(unix.SYS_EXECVEAT, g.launcher, "", p.strings(argv), p.strings(g.spec.Env), unix.AT_EMPTY_PATH)
+	p.step("run %s", g.spec.Argv[0]) // by the launcher
 	return p
 }
 
