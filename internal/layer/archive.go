@@ -196,7 +196,7 @@ func (a *archiver) archiveFile(c change, hdr *tar.Header) error {
 	}
 	a.written.Bytes += hdr.Size
 	if a.o.Stream != nil {
-		if data := extentsOf(f, hdr.Size); data != nil {
+		if data := extentsOf(f, hdr.Size, maxExtents); data != nil {
 			return a.sparseFile(c, f, hdr, data)
 		}
 	}

@@ -27,20 +27,22 @@ const standInName = "GNUSparseFile.0"
 
 const blockSize = 512 // of a tar archive, and of st_blocks
 
-// extentsOf gives the data of a file that has holes worth leaving out; nil for any other.
-func extentsOf(f *os.File, size int64) []extent {
+// extentsOf gives the data of a file that has holes worth leaving out; nil for any other, and for one of more
+// extents than most. It leaves the file at its beginning.
+func extentsOf(f *os.File, size int64, most int) []extent {
 	var st unix.Stat_t
 	if unix.Fstat(int(f.Fd()), &st) != nil || st.Blocks*blockSize > size-holeSize || size > maxSparse {
 		return nil
 	}
+	defer func() { _, _ = f.Seek(0, io.SeekStart) }() // cannot fail where the others have not
 	data, stored := []extent{}, int64(0)
 	for at := int64(0); at < size; {
 		start, err := unix.Seek(int(f.Fd()), at, unix.SEEK_DATA)
-		if err == unix.ENXIO {
+		if err == unix.ENXIO || err == nil && start >= size { // it may have grown meanwhile
 			break // a hole up to the end
 		}
 		end, endErr := unix.Seek(int(f.Fd()), start, unix.SEEK_HOLE)
-		if err != nil || endErr != nil || len(data) == maxExtents {
+		if err != nil || endErr != nil || len(data) == most {
 			return nil
 		}
 		end = min(end, size)

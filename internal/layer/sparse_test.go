@@ -62,7 +62,7 @@ func sparseTree(t *testing.T) (dir string, contents map[string][]byte) {
 // Holes take no room in an archive, and whoever reads it finds the files as they were.
 func TestArchiveSparse(t *testing.T) {
 	dir, contents := sparseTree(t)
-	if f, err := os.Open(filepath.Join(dir, "all a hole")); err != nil || extentsOf(f, 3<<20) == nil {
+	if f, err := os.Open(filepath.Join(dir, "all a hole")); err != nil || extentsOf(f, 3<<20, maxExtents) == nil {
 		t.Skip("this file system has no holes")
 	}
 	archive := archiveTree(t, dir)
@@ -159,4 +159,35 @@ func (s *shrinking) Write(p []byte) (int, error) {
 		_ = s.file.Truncate(0)
 	}
 	return s.Buffer.Write(p)
+}
+
+// A file is read from its beginning whatever was found of its holes; and what has grown is not read beyond the
+// size that the archive tells.
+func TestExtents(t *testing.T) {
+	f, err := os.Create(filepath.Join(t.TempDir(), "f"))
+	check(t, err)
+	defer f.Close()
+	for _, at := range []int64{0, 4 << 20, 8 << 20} {
+		_, err = f.WriteAt([]byte("data"), at)
+		check(t, err)
+	}
+	check(t, f.Truncate(12<<20))
+	for _, tc := range []struct {
+		size  int64
+		most  int
+		parts int
+	}{{12 << 20, maxExtents, 3}, {12 << 20, 2, 0}, {6 << 20, maxExtents, 2}} {
+		extents := extentsOf(f, tc.size, tc.most)
+		if len(extents) != tc.parts {
+			t.Errorf("%+v: %v", tc, extents)
+		}
+		for _, e := range extents {
+			if e.size <= 0 || e.offset+e.size > tc.size {
+				t.Errorf("%+v: extent %+v", tc, e)
+			}
+		}
+		if at, err := f.Seek(0, io.SeekCurrent); err != nil || at != 0 {
+			t.Errorf("%+v: the file is left at %d, %v", tc, at, err)
+		}
+	}
 }
