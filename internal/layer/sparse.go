@@ -119,7 +119,13 @@ func sparseHeader(hdr *tar.Header, stored int64) ([]byte, error) {
 	if err := tar.NewWriter(&header).WriteHeader(&h); err != nil {
 		return nil, err
 	}
-	for records := header.Bytes()[blockSize:]; records[0] != 0; { // "LENGTH KEY=VALUE\n"
+	// Behind a header of their own come the records, "LENGTH KEY=VALUE\n", then padding and the header of the file.
+	const sizeAt, sizeLen = 124, 11
+	size, err := strconv.ParseInt(string(header.Bytes()[sizeAt:][:sizeLen]), 8, 64)
+	if err != nil {
+		return nil, fmt.Errorf("PAX header: %w", err)
+	}
+	for records := header.Bytes()[blockSize:][:size]; len(records) > 0; {
 		digits, key, _ := bytes.Cut(records, []byte(" "))
 		if bytes.HasPrefix(key, []byte(written)) {
 			copy(key, meant)
@@ -128,9 +134,7 @@ func sparseHeader(hdr *tar.Header, stored int64) ([]byte, error) {
 		if err != nil {
 			return nil, fmt.Errorf("PAX record: %w", err)
 		}
-		if records = records[length:]; len(records)%blockSize == 0 {
-			break
-		}
+		records = records[length:]
 	}
 	return header.Bytes(), nil
 }

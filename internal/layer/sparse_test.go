@@ -191,3 +191,17 @@ func TestExtents(t *testing.T) {
 		}
 	}
 }
+
+// However long the name is, and wherever in a block its record ends, readers find it and the size.
+func TestSparseHeaders(t *testing.T) {
+	for n := range 1200 {
+		name := strings.Repeat("n/", 100) + strings.Repeat("x", n)
+		data := mapOf(nil, 3<<20)
+		header, err := sparseHeader(&tar.Header{Typeflag: tar.TypeReg, Name: name, Size: 3 << 20, Mode: 0o600}, int64(len(data)))
+		check(t, err)
+		hdr, err := tar.NewReader(bytes.NewReader(append(header, data...))).Next()
+		if err != nil || hdr.Name != name || hdr.Size != 3<<20 {
+			t.Fatalf("a name of %d bytes: %v, %v", len(name), hdr, err)
+		}
+	}
+}
