@@ -112,7 +112,7 @@ func (cl *clearing) trees(doomed func(TreeInfo) bool) error {
 		if info, err := readTreeInfo(tree, path.Join(treesDir, e.Name)); err == nil && e.Name[0] != '.' && !doomed(info) {
 			continue
 		}
-		size := measure(dir, e.Name, 0)
+		size := dir.Size(e.Name)
 		if err := dir.RemoveAll(e.Name, rootfs.RemoveOptions{}); err != nil {
 			failed = append(failed, err)
 			continue
@@ -125,7 +125,7 @@ func (cl *clearing) trees(doomed func(TreeInfo) bool) error {
 
 // remove deletes an entry with all that is in it.
 func (cl *clearing) remove(dir *rootfs.Dir, name string) error {
-	size := measure(dir, name, 0)
+	size := dir.Size(name)
 	err := dir.RemoveAll(name, rootfs.RemoveOptions{OnRemove: func(p string) {
 		if name := strings.TrimPrefix(p, "/"); name != lockName {
 			cl.req.Removed(name)
@@ -135,33 +135,6 @@ func (cl *clearing) remove(dir *rootfs.Dir, name string) error {
 		cl.freed += size
 	}
 	return err
-}
-
-// maxMeasured is how deep sizes are added up. The cache itself is two levels deep.
-const maxMeasured = 16
-
-// measure adds up sizes, as far as it can.
-func measure(dir *rootfs.Dir, name string, depth int) (size int64) {
-	info, err := dir.Lstat(name)
-	if err != nil {
-		return 0
-	}
-	if !info.Mode.IsDir() || depth == maxMeasured {
-		return info.Size
-	}
-	if info.Mode.Perm()&0o500 != 0o500 {
-		_ = dir.Chmod(name, 0o700) // it is about to be deleted
-	}
-	sub, err := dir.OpenDir(name)
-	if err != nil {
-		return 0
-	}
-	defer sub.Close()
-	entries, _ := sub.ReadDir()
-	for _, e := range entries {
-		size += measure(sub, e.Name, depth+1)
-	}
-	return size
 }
 
 // buildSteps forgets the build steps first: what an interruption leaves are orphans.

@@ -3,16 +3,20 @@ package rootfs
 // maxSized is how deep Size looks, with an open directory for each level.
 const maxSized = 128
 
-// Size adds up the sizes of an entry and of all that is in it, in bytes, as far as these can be read. A file with
-// several names counts once.
-func (t *FS) Size(name string) int64 {
-	dir, base, err := t.Parent(name)
-	if err != nil {
+// Size adds up the bytes of an entry and of all that is in it, as far as they can be read. Directories themselves
+// count nothing, and a file with several names counts once.
+func (t *FS) Size(name string) (sum int64) {
+	_ = t.in("size", name, func(d *Dir, base string) error { sum = d.Size(base); return nil })
+	return sum
+}
+
+// Size is [FS.Size] of an entry of d.
+func (d *Dir) Size(name string) int64 {
+	if d.check("size", name) != nil {
 		return 0
 	}
-	defer dir.Close()
 	s := sizer{seen: map[[2]uint64]bool{}}
-	s.add(dir, base, 0)
+	s.add(d, name, 0)
 	return s.sum
 }
 
@@ -26,15 +30,17 @@ func (s *sizer) add(dir *Dir, name string, depth int) {
 	if err != nil {
 		return
 	}
-	if !info.Mode.IsDir() && info.Nlink > 1 {
+	if !info.Mode.IsDir() {
 		id := [2]uint64{info.Dev, info.Ino}
-		if s.seen[id] {
-			return
+		if !s.seen[id] {
+			s.sum += info.Size
 		}
-		s.seen[id] = true
+		if info.Nlink > 1 {
+			s.seen[id] = true
+		}
+		return
 	}
-	s.sum += info.Size
-	if !info.Mode.IsDir() || depth == maxSized {
+	if depth == maxSized {
 		return
 	}
 	sub, err := dir.OpenDir(name)
