@@ -5,7 +5,7 @@ cd "$(dirname "$0")/.."
 [ "$(id -u)" = 0 ] || exit 0
 
 # The checkout and the Go caches may be closed to others, so tests run in a copy, from binaries built by root.
-work=$(mktemp -d)
+work=$(mktemp -d "$(go run ./test/cmd/tmpdir)/pd-unit-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work"/{tree,home,tmp}
 git ls-files -co --exclude-standard -z | tar -c --null --ignore-failed-read -T - | tar -x -C "$work/tree"

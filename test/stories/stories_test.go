@@ -56,24 +56,20 @@ func TestMain(m *testing.M) {
 // runAll runs the tests as whoever started them and, when that is root, as an ordinary user too.
 func runAll(m *testing.M) (code int, err error) {
 	fixtures.ObeySignals()
-	if os.Getenv("TMPDIR") == "" && holdsStories(fixtures.Memory) {
-		if err := os.Setenv("TMPDIR", fixtures.Memory); err != nil {
-			return 1, err
-		}
-	}
-	work, err := os.MkdirTemp("", "pd-stories-")
+	work, err := os.MkdirTemp(fixtures.WorkDir(), "pd-stories-")
 	if err != nil {
 		return 1, err
 	}
 	defer os.RemoveAll(work)
-	if err := os.Chmod(work, 0o755); err != nil {
+	tmp := filepath.Join(work, "tmp")
+	if err := errors.Join(os.Chmod(work, 0o755), os.Mkdir(tmp, 0o700), os.Setenv("TMPDIR", tmp)); err != nil {
 		return 1, err
 	}
 	stop, err := prepare(work)
+	defer stop()
 	if err != nil {
 		return 1, err
 	}
-	defer stop()
 	code = m.Run()
 	if os.Getuid() == 0 && code == 0 {
 		fmt.Println("The same stories as an ordinary user:")
@@ -84,19 +80,21 @@ func runAll(m *testing.M) (code int, err error) {
 
 // prepare starts the registries, builds the program and copies the stories to where every user can read them.
 func prepare(work string) (stop func(), err error) {
+	stop = func() {}
 	storage, err := fixtures.Images()
 	if err != nil {
-		return nil, err
+		return stop, err
 	}
 	plain, err := fixtures.Serve(storage, fixtures.RegistryOptions{})
 	if err != nil {
-		return nil, err
+		return stop, err
 	}
+	stop = func() { _ = plain.Close() } // the processes end with this one anyway
 	auth, err := fixtures.Serve(storage, fixtures.RegistryOptions{Auth: true})
 	if err != nil {
-		return nil, errors.Join(err, plain.Close())
+		return stop, err
 	}
-	stop = func() { _ = errors.Join(plain.Close(), auth.Close()) } // the processes end with this one anyway
+	stop = func() { _ = errors.Join(plain.Close(), auth.Close()) }
 	packages, err := servePackages()
 	if err != nil {
 		return stop, err

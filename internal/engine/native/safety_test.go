@@ -187,7 +187,12 @@ func TestBinds(t *testing.T) {
 	host := t.TempDir()
 	must(t, os.WriteFile(filepath.Join(host, "data"), []byte("data\n"), 0o644))
 	root := newRootfs(t)
-	outside, beside := t.TempDir(), t.TempDir()
+	// Not below /dev/shm, where TMPDIR may be: there guests have a file system of their own.
+	elsewhere, err := os.MkdirTemp("/var/tmp", "pd-")
+	must(t, err)
+	t.Cleanup(func() { _ = os.RemoveAll(elsewhere) })
+	outside, beside := filepath.Join(elsewhere, "outside"), filepath.Join(elsewhere, "beside")
+	must(t, errors.Join(os.Mkdir(outside, 0o755), os.Mkdir(beside, 0o755)))
 	must(t, os.Symlink(outside, filepath.Join(root, "absolute")))
 	must(t, os.Symlink("../../../../../.."+beside, filepath.Join(root, "relative")))
 	s := script(root, "cat /absolute/new/data /relative/new/data /a/b/c /etc/passwd; echo x > /absolute/new/data")
