@@ -4,7 +4,6 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
-	"os"
 	"path"
 	"path/filepath"
 	"strings"
@@ -33,7 +32,16 @@ type state struct {
 
 // open opens the state directory; fs.ErrNotExist when nothing was ever installed.
 func (s *Store) open() (*state, error) {
-	tree, err := rootfs.Open(s.dirs.Runtime, rootfs.NoLinks)
+	return s.state(rootfs.Open(s.dirs.Runtime, rootfs.NoLinks))
+}
+
+// make opens the state directory after creating what is missing. Nobody else
+// may look in.
+func (s *Store) make() (*state, error) {
+	return s.state(rootfs.OpenState(s.dirs.Runtime, s.dirs.Runtime, true))
+}
+
+func (s *Store) state(tree *rootfs.FS, err error) (*state, error) {
 	if err != nil {
 		return nil, err
 	}
@@ -42,16 +50,6 @@ func (s *Store) open() (*state, error) {
 		reporter = report.Discard
 	}
 	return &state{FS: tree, dirs: s.dirs, report: reporter}, nil
-}
-
-// make opens the state directory after creating what is missing. Nobody else
-// may look in: a rootfs holds setuid programs, which would give another user
-// of this machine the identity of this one.
-func (s *Store) make() (*state, error) {
-	if err := os.MkdirAll(s.dirs.Runtime, 0o700); err != nil {
-		return nil, err
-	}
-	return s.open()
 }
 
 func (t *state) rel(dir string) string {

@@ -116,7 +116,8 @@ func (t *FS) base() string {
 // OpenState opens one of our state directories, in which no link is followed. Where dir lies
 // below base, none is followed on the way from there either: who can write in base, as guests
 // on Termux can, must not choose where dir is. With create, what is missing is made for this
-// user alone.
+// user alone, and what others can enter is closed to them: in a tree of root filesystems are setuid
+// programs, which would give another user of this machine the identity of this one.
 func OpenState(base, dir string, create bool) (*FS, error) {
 	below, err := filepath.Rel(base, dir)
 	if err != nil || !filepath.IsLocal(below) {
@@ -128,8 +129,14 @@ func OpenState(base, dir string, create bool) (*FS, error) {
 		}
 	}
 	tree, err := Open(base, NoLinks)
-	if err != nil || below == "." {
-		return tree, err
+	if err != nil {
+		return nil, err
+	}
+	if create {
+		tree.closeToOthers()
+	}
+	if below == "." {
+		return tree, nil
 	}
 	defer tree.Close()
 	if create {
@@ -138,6 +145,14 @@ func OpenState(base, dir string, create bool) (*FS, error) {
 		}
 	}
 	return tree.Sub(below, NoLinks)
+}
+
+// closeToOthers leaves a tree as it is that does not belong to this user.
+func (t *FS) closeToOthers() {
+	var st unix.Stat_t
+	if unix.Fstat(t.root.fd, &st) == nil && st.Mode&0o077 != 0 {
+		_ = unix.Fchmodat(t.root.fd, ".", st.Mode&0o7700, 0)
+	}
 }
 
 // View gives the same tree with another meaning of links. It needs no Close, and

@@ -45,3 +45,24 @@ func TestOpenState(t *testing.T) {
 		}
 	}
 }
+
+// The Python program makes its directories for everybody.
+func TestOpenStateClosesToOthers(t *testing.T) {
+	base := filepath.Join(t.TempDir(), "state")
+	if err := errors.Join(os.Mkdir(base, 0o755), os.Chmod(base, 0o755)); err != nil {
+		t.Fatal(err)
+	}
+	for _, tt := range []struct {
+		create bool
+		mode   fs.FileMode
+	}{{false, 0o755}, {true, 0o700}} {
+		tree, err := OpenState(base, base, tt.create)
+		if err != nil {
+			t.Fatal(err)
+		}
+		tree.Close()
+		if info, err := os.Stat(base); err != nil || info.Mode().Perm() != tt.mode {
+			t.Errorf("create %v: %v, %v", tt.create, info.Mode(), err)
+		}
+	}
+}
