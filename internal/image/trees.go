@@ -40,6 +40,8 @@ const (
 	maxTrees    = 10 << 30 // bytes, of all trees together; those that were not used for the longest time go first
 	// writtenBack is the age at which Linux has written a file by itself (vm.dirty_expire_centisecs), and some more.
 	writtenBack = time.Minute
+	// maxUnwritten is how much it may have to write, for other programs too, for a build to wait for that.
+	maxUnwritten = 64 << 20 // bytes
 )
 
 // bootID differs each time that the system starts, see proc_sys_kernel(5). It is empty where nobody may know it.
@@ -187,7 +189,24 @@ func (t *NewTree) Close() error {
 // trees that were not used for the longest time when they take too much room. While the cache is in use it deletes
 // nothing.
 func (c *Cache) TidyTrees() error {
-	return errors.Join(c.syncTrees(time.Now().Add(-writtenBack)), c.trimTrees(maxTrees))
+	var err error
+	memory, _ := os.ReadFile("/proc/meminfo")
+	if unwritten(string(memory)) < maxUnwritten { // else another build will
+		err = c.syncTrees(time.Now().Add(-writtenBack))
+	}
+	return errors.Join(err, c.trimTrees(maxTrees))
+}
+
+// unwritten gives the bytes that all disks are behind, from the text of proc_meminfo(5).
+func unwritten(memory string) (sum int64) {
+	for line := range strings.Lines(memory) {
+		var kib int64
+		if name, value, _ := strings.Cut(line, ":"); name == "Dirty" || name == "Writeback" {
+			_, _ = fmt.Sscanf(value, "%d kB", &kib) // 0 for what is none
+		}
+		sum += kib << 10
+	}
+	return sum
 }
 
 // syncTrees has the trees that were made before some time written to disk, where that is not known yet.

@@ -110,7 +110,7 @@ func TestTreesOfAnotherBoot(t *testing.T) {
 		return filepath.Join(dirs.Cache, treesDir, chain.Encoded(), treeInfo)
 	}
 	before := time.Now().Add(-2 * writtenBack)
-	if err := errors.Join(os.Chtimes(info(old), before, before), c.TidyTrees()); err != nil {
+	if err := errors.Join(os.Chtimes(info(old), before, before), c.syncTrees(time.Now().Add(-writtenBack))); err != nil {
 		t.Fatal(err)
 	}
 	if got := c.found(t, young, old); !slices.Equal(got, []string{"young", "old"}) {
@@ -142,6 +142,15 @@ func TestTreesOfAnotherBoot(t *testing.T) {
 	}
 	if left := listTrees(t, dirs.Cache); !slices.Equal(left, []string{old.Encoded()}) {
 		t.Errorf("left: %q", left)
+	}
+}
+
+func TestUnwritten(t *testing.T) {
+	const text = "MemTotal:       48916464 kB\nDirty:              1260 kB\nWriteback:            40 kB\nWritebackTmp:       9000 kB\n"
+	for memory, want := range map[string]int64{text: 1300 << 10, "": 0, "Dirty: much\n": 0} {
+		if got := unwritten(memory); got != want {
+			t.Errorf("%q: %d, want %d", memory, got, want)
+		}
 	}
 }
 
