@@ -160,9 +160,14 @@ func TestDownloadFailures(t *testing.T) {
 		"a blob is damaged": {func(f *fake) {
 			f.blobs[digest.FromBytes(layerOf("s390x", 3000)).String()][7] ^= 1
 		}, BadDigest, "is damaged"},
-		"no such tag":     {func(f *fake) { delete(f.manifests, "latest") }, NotFound, "has no"},
-		"a nested index":  {func(f *fake) { f.pushIndex("latest", f.putManifest("", f.manifests["latest"])) }, Unsupported, "index within"},
-		"not an index":    {func(f *fake) { f.putManifest("latest", []byte(`[]`)) }, Unsupported, "read manifest"},
+		"no such tag":    {func(f *fake) { delete(f.manifests, "latest") }, NotFound, "has no"},
+		"a nested index": {func(f *fake) { f.pushIndex("latest", f.putManifest("", f.manifests["latest"])) }, Unsupported, "index within"},
+		"not an index":   {func(f *fake) { f.putManifest("latest", []byte(`[]`)) }, Unsupported, "read manifest"},
+		"a wrong size": {func(f *fake) {
+			d := f.push("", "amd64", layerOf("a", 10))
+			d.Size++
+			f.pushIndex("latest", d)
+		}, Protocol, "in its image index"},
 		"schema 1 inside": {func(f *fake) { f.pushIndex("latest", f.putManifest("", []byte(`{"schemaVersion":1}`))) }, Unsupported, "schema 1"},
 	} {
 		t.Run(name, func(t *testing.T) {
