@@ -29,7 +29,7 @@ func newClearCacheCommand(a *App) *cobra.Command {
 		RunE:    func(*cobra.Command, []string) error { return runClearCache(a, o) },
 	}
 	f := cmd.Flags()
-	f.BoolVar(&o.orphan, "orphan", false, "delete only layers that no image, container or build step uses, and what builds unpacked of them")
+	f.BoolVar(&o.orphan, "orphan", false, "delete only layers that no image, container or build step uses, what builds unpacked of them, and what killed commands left")
 	f.BoolVar(&o.build, "build-cache", false, "delete only the index of build steps, what builds unpacked, and layers that nothing else uses")
 	a.verboseFlags(cmd, "each deleted file")
 	return cmd

@@ -14,8 +14,10 @@ var elsewhere = map[string]string{
 
 // elsewhereOptions tell what does here what options of docker run and its like do; PD is this program.
 var elsewhereOptions = map[string]string{
-	"entrypoint": "What stands after '--' is run instead: PD login CONTAINER -- COMMAND",
-	"i":          terminalAdvice, "interactive": terminalAdvice, "it": terminalAdvice, "t": terminalAdvice, "tty": terminalAdvice,
+	"fix-low-ports": "It is called --redirect-ports now.", // of older versions of the Python program
+	"termux-home":   "It is called --shared-home now.",
+	"entrypoint":    "What stands after '--' is run instead: PD login CONTAINER -- COMMAND",
+	"i":             terminalAdvice, "interactive": terminalAdvice, "it": terminalAdvice, "t": terminalAdvice, "tty": terminalAdvice,
 	"mount": bindAdvice, "volume": bindAdvice,
 	"name": "A container has its name since it was installed: PD install --name NAME IMAGE",
 	"p":    portAdvice, "publish": portAdvice,
