@@ -1,6 +1,6 @@
 // Package image is the local cache of images: layer blobs and resolved
-// manifests, in the layout that the Python program reads and writes; and images
-// inside archives.
+// manifests, in the layout that the Python program reads and writes, and beside them
+// layers unpacked for builds. It also reads and writes images inside archives.
 //
 // Invariants: a file named sha256_<hex> was verified when it got that name, and is
 // verified again whenever it is read, so what reaches a container is what its digest

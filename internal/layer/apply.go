@@ -91,7 +91,7 @@ func (a *applier) entry(hdr *tar.Header) error {
 		return nil
 	}
 	dir, base := splitName(name)
-	d, err := a.openAll(dir)
+	d, err := a.open(dir, a.missing)
 	if err != nil {
 		return err
 	}
@@ -203,20 +203,11 @@ func (a *applier) remove(p place) error {
 	return err
 }
 
-// open gives an existing directory.
-func (a *applier) open(name string) (*rootfs.Dir, error) {
-	d, err := a.dirs.open(name, nil)
+// open gives a directory. Missing ones on the way are made by create, if given.
+func (a *applier) open(name string, create func(d *rootfs.Dir, base string) error) (*rootfs.Dir, error) {
+	d, err := a.dirs.open(name, create)
 	if errors.Is(err, unix.EACCES) && a.unlock(name) {
-		d, err = a.dirs.open(name, nil)
-	}
-	return d, err
-}
-
-// openAll gives a directory, with missing ones on the way created.
-func (a *applier) openAll(name string) (*rootfs.Dir, error) {
-	d, err := a.dirs.open(name, a.missing)
-	if errors.Is(err, unix.EACCES) && a.unlock(name) {
-		d, err = a.dirs.open(name, a.missing)
+		d, err = a.dirs.open(name, create)
 	}
 	return d, err
 }

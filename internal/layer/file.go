@@ -116,7 +116,7 @@ func (a *applier) hardLink(p place, hdr *tar.Header) error {
 		return nil
 	}
 	dir, base := splitName(name)
-	d, err := a.open(dir)
+	d, err := a.open(dir, nil)
 	if err == nil {
 		err = a.linkTo(p, place{d, base})
 	}

@@ -35,6 +35,9 @@
 // No file is read to find that out, and none but the changed ones to pack them. Applying the layer
 // to a copy of the earlier tree gives the later one, but for what layers cannot hold and for fractions
 // of seconds. The stream depends on nothing but the tree: the same tree gives the same bytes everywhere.
+// [DiffUpper] does the same for an overlay, where the upper directory tells what to look at.
+//
+// [Archive] packs a whole tree, for backups: with times to the nanosecond, owners if asked for, and holes.
 package layer
 
 import (

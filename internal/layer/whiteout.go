@@ -38,7 +38,7 @@ func (a *applier) whiteout(name string) error {
 
 // in calls f with a directory, or does nothing where there is none.
 func (a *applier) in(dir string, f func(*rootfs.Dir) error) error {
-	d, err := a.open(dir)
+	d, err := a.open(dir, nil)
 	if errors.Is(err, fs.ErrNotExist) || errors.Is(err, unix.ENOTDIR) {
 		return nil
 	}
