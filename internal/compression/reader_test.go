@@ -246,7 +246,7 @@ func TestReaderDrainToTheEnd(t *testing.T) {
 
 func TestReaderClose(t *testing.T) {
 	for _, tool := range append(tools, tool{format: None}) {
-		packed := make([]byte, 64<<20)
+		packed := make([]byte, 8<<20)
 		if tool.format != None {
 			packed = tool.run(t, packed)
 		}
