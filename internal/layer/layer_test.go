@@ -203,7 +203,7 @@ func TestHardLinksRefused(t *testing.T) {
 	check(t, err)
 	a := newApplier(root, Options{})
 	defer a.close()
-	d, err := a.open("")
+	d, err := a.open("", nil)
 	check(t, err)
 	for _, name := range []string{"f", "l", "unreadable"} {
 		info, err := d.Lstat(name)
