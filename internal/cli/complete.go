@@ -5,6 +5,7 @@ import (
 
 	"github.com/spf13/cobra"
 
+	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
 )
 
@@ -54,6 +55,8 @@ func (a *App) completeCached(_ *cobra.Command, args []string, _ string) ([]cobra
 	return a.cachedImages(), cobra.ShellCompDirectiveNoFileComp
 }
 
+// cachedImages leaves out what is no reference, as a guest on Termux may have written it: shells put
+// what all candidates begin with on the command line as it is.
 func (a *App) cachedImages() (refs []cobra.Completion) {
 	cache, err := a.Cache()
 	if err != nil {
@@ -64,7 +67,9 @@ func (a *App) cachedImages() (refs []cobra.Completion) {
 		return nil
 	}
 	for _, r := range records {
-		refs = append(refs, r.ImageRef)
+		if _, err := oci.ParseRef(r.ImageRef); err == nil {
+			refs = append(refs, r.ImageRef)
+		}
 	}
 	slices.Sort(refs)
 	return slices.Compact(refs)

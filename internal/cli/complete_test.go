@@ -9,6 +9,8 @@ import (
 	"strings"
 	"testing"
 
+	"proot-distro/internal/image"
+	"proot-distro/internal/oci"
 	"proot-distro/internal/platform"
 )
 
@@ -42,6 +44,14 @@ func prepareCompletions(t *testing.T) {
 		makeContainer(t, containers, name, "")
 	}
 	cacheImage(t, "debian:12", platform.X86_64)
+	// What a guest on Termux could write.
+	ref, err := oci.ParseRef("alpine")
+	if err == nil {
+		err = image.OpenCache(dirs(t)).Store(ref, imageRecord("$(reboot):x", platform.X86_64))
+	}
+	if err != nil {
+		t.Fatal(err)
+	}
 	register(t, "debian", "proot")
 }
 
