@@ -9,7 +9,8 @@ GO      ?= go
 # Everything is built and tested without C, as it is released.
 export CGO_ENABLED = 0
 
-VERSION := $(shell git describe --tags --always --dirty 2>/dev/null || echo unknown)
+# Root may build what somebody else has cloned.
+VERSION := $(shell git -c safe.directory='$(CURDIR)' describe --tags --always --dirty 2>/dev/null || echo unknown)
 LDFLAGS := -s -w -X proot-distro/internal/cli.version=$(VERSION)
 BUILD   := $(GO) build -trimpath -ldflags '$(LDFLAGS)'
 
@@ -38,7 +39,7 @@ tools:
 	scripts/tools.sh test
 
 check:
-	@unformatted=$$(gofmt -l $$(git ls-files '*.go')); \
+	@unformatted=$$(gofmt -l cmd internal test) || exit 1; \
 	if [ -n "$$unformatted" ]; then echo "gofmt -w these files:"; echo "$$unformatted"; exit 1; fi
 	$(GO) vet ./...
 

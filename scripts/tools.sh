@@ -2,6 +2,7 @@
 # Installs the programs that the demo, the tests or the release check use, where they are missing.
 # usage: tools.sh demo|test|bench|release
 set -euo pipefail
+PATH=$PATH:/usr/sbin:/sbin
 
 # program=package; what a machine has already is not touched.
 demo=(mmdebstrap=mmdebstrap docker-registry=docker-registry proot=proot setpriv=util-linux)
@@ -21,9 +22,14 @@ esac
 # Without root, mmdebstrap maps user ids.
 [ "$(id -u)" = 0 ] || [ "$1" = release ] || wanted+=(newuidmap=uidmap)
 
+[ "$1" != test ] || [ "$(uname -m)" = x86_64 ] || {
+	echo "The tests use images for x86_64, and run on such machines alone; 'make demo' runs here too." >&2
+	exit 1
+}
+
 packages=()
 for pair in "${wanted[@]}"; do
-	PATH=$PATH:/usr/sbin:/sbin command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}")
+	command -v "${pair%%=*}" >/dev/null || packages+=("${pair#*=}")
 done
 # mmdebstrap checks signatures with these keys, also on Debian's relatives.
 [ -e /usr/share/keyrings/debian-archive-keyring.gpg ] || [ "$1" = release ] || packages+=(debian-archive-keyring)
@@ -69,7 +75,6 @@ install_packages() {
 # The kernel must know how to run arm64 programs, or Debian for arm64 can't be made.
 enable_emulation() {
 	local entry=/proc/sys/fs/binfmt_misc/qemu-aarch64
-	[ "$(uname -m)" = aarch64 ] && return
 	[ -e $entry ] && return
 	[ -e /proc/sys/fs/binfmt_misc/register ] || as_root mount -t binfmt_misc binfmt_misc /proc/sys/fs/binfmt_misc || true
 	[ -e $entry ] || as_root update-binfmts --enable qemu-aarch64 || true

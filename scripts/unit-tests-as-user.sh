@@ -8,7 +8,7 @@ cd "$(dirname "$0")/.."
 work=$(mktemp -d "$(go run ./test/cmd/tmpdir)/pd-unit-XXXXXX")
 trap 'rm -rf "$work"' EXIT
 mkdir "$work"/{tree,home,tmp}
-git ls-files -co --exclude-standard -z | tar -c --null --ignore-failed-read -T - | tar -x -C "$work/tree"
+tar -c --exclude=./.git --exclude=./bin --exclude=./dist . | tar -x -C "$work/tree"
 cat >"$work/exec" <<'END'
 #!/usr/bin/env bash
 set -euo pipefail
