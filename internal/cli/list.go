@@ -47,7 +47,7 @@ func newListCommand(a *App) *cobra.Command {
 		},
 	}
 	cmd.Flags().BoolVarP(&o.images, "image", "i", false, "list cached images instead of containers")
-	cmd.Flags().BoolVarP(&o.size, "size", "s", false, "add up the files of each container, too")
+	cmd.Flags().BoolVarP(&o.size, "size", "s", false, "add up what the files of each container take, too")
 	cmd.Flags().BoolVarP(&o.quiet, "quiet", "q", false, "print names only, one a line")
 	cmd.Flags().BoolVar(&o.json, "json", false, "print all as JSON")
 	cmd.MarkFlagsMutuallyExclusive("image", "size")

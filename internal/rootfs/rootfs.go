@@ -81,6 +81,7 @@ type FS struct {
 type Info struct {
 	Mode            fs.FileMode // Go's form, setuid etc. included
 	Size            int64
+	Stored          int64 // bytes on the disk, of which a file with holes has fewer
 	MTime           time.Time
 	Dev, Ino, Nlink uint64
 	UID, GID        int

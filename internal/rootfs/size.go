@@ -4,7 +4,7 @@ package rootfs
 const maxSized = 128
 
 // Size adds up the bytes of an entry and of all that is in it, as far as they can be read. Directories themselves
-// count nothing, and a file with several names counts once.
+// count nothing, nor do holes, and a file with several names counts once.
 func (t *FS) Size(name string) (sum int64) {
 	_ = t.in("size", name, func(d *Dir, base string) error { sum = d.Size(base); return nil })
 	return sum
@@ -34,6 +34,9 @@ func (s *sizer) add(dir *Dir, name string, depth int) {
 		id := [2]uint64{info.Dev, info.Ino}
 		if !s.seen[id] {
 			s.sum += info.Size
+			if info.Mode.IsRegular() {
+				s.sum -= max(info.Size-info.Stored, 0)
+			}
 		}
 		if info.Nlink > 1 {
 			s.seen[id] = true

@@ -17,6 +17,7 @@ func TestSize(t *testing.T) {
 		}
 	}
 	for _, err := range []error{
+		os.WriteFile(filepath.Join(dir, "d/hole"), nil, 0o644), os.Truncate(filepath.Join(dir, "d/hole"), 1<<30),
 		os.Link(filepath.Join(dir, "d/b"), filepath.Join(dir, "d/again")),
 		os.Symlink(filepath.Join(dir, "out"), filepath.Join(dir, "d/link")),
 	} {

@@ -11,14 +11,15 @@ import (
 func InfoOf(st *unix.Stat_t) Info {
 	sec, nsec := st.Mtim.Unix()
 	return Info{
-		Mode:  FileMode(uint32(st.Mode)),
-		Size:  st.Size,
-		MTime: time.Unix(sec, nsec),
-		Dev:   uint64(st.Dev),
-		Ino:   uint64(st.Ino),
-		Nlink: uint64(st.Nlink),
-		UID:   int(st.Uid),
-		GID:   int(st.Gid),
+		Mode:   FileMode(uint32(st.Mode)),
+		Size:   st.Size,
+		Stored: st.Blocks * 512,
+		MTime:  time.Unix(sec, nsec),
+		Dev:    uint64(st.Dev),
+		Ino:    uint64(st.Ino),
+		Nlink:  uint64(st.Nlink),
+		UID:    int(st.Uid),
+		GID:    int(st.Gid),
 	}
 }
 
