@@ -122,7 +122,7 @@ func (a *archive) readDockerConfig(name string) ([]byte, v1.Image, error) {
 	}
 	parsed, err := parseConfig(config)
 	if err != nil {
-		return nil, v1.Image{}, fmt.Errorf("%q: %w", clip(name), err)
+		return nil, v1.Image{}, fmt.Errorf("%q: %w", oci.Clip(name), err)
 	}
 	return config, parsed, nil
 }

@@ -73,7 +73,7 @@ func (a *archive) checkLayout() error {
 		return fmt.Errorf("%q is not valid JSON: %w", layoutFile, err)
 	}
 	if !strings.HasPrefix(layout.Version, "1.") {
-		return fmt.Errorf("OCI image layout has version %q, which is not supported: only 1.0.0 is", clip(layout.Version))
+		return fmt.Errorf("OCI image layout has version %q, which is not supported: only 1.0.0 is", oci.Clip(layout.Version))
 	}
 	return nil
 }
@@ -356,20 +356,11 @@ func (e *severalError) Error() string {
 	const shown = 10
 	var quoted []string
 	for _, name := range e.names[:min(len(e.names), shown)] {
-		quoted = append(quoted, fmt.Sprintf("%q", clip(name)))
+		quoted = append(quoted, fmt.Sprintf("%q", oci.Clip(name)))
 	}
 	list := ""
 	if len(quoted) > 0 {
 		list = " (" + strings.Join(quoted, ", ") + ")"
 	}
 	return fmt.Sprintf("there are %d images for %s in the archive%s: save the one you want in an archive of its own", e.count, e.arch, list)
-}
-
-// clip keeps a stranger's text short enough for a message.
-func clip(s string) string {
-	const limit = 120
-	if len(s) > limit {
-		return s[:limit] + "…"
-	}
-	return s
 }

@@ -174,7 +174,7 @@ func checkConfigType(m v1.Manifest) error {
 	if kind == "" {
 		kind = m.Config.MediaType
 	}
-	return fmt.Errorf("this is not a container image but something else kept in a registry (%q)", clip(kind))
+	return fmt.Errorf("this is not a container image but something else kept in a registry (%q)", Clip(kind))
 }
 
 func checkLayer(d v1.Descriptor) error {
@@ -194,7 +194,7 @@ func checkLayer(d v1.Descriptor) error {
 		"application/vnd.docker.image.rootfs.foreign.diff.tar",
 	}
 	if !slices.Contains(base, t) || !slices.Contains([]string{"", "gzip", "zstd"}, suffix) {
-		return fmt.Errorf("layers of type %q are not supported", clip(d.MediaType))
+		return fmt.Errorf("layers of type %q are not supported", Clip(d.MediaType))
 	}
 	return nil
 }
@@ -206,7 +206,7 @@ func unmarshal(data []byte, v any) error {
 	}
 	err := json.Unmarshal(data, v)
 	if wrong := new(json.UnmarshalTypeError); errors.As(err, &wrong) { // speaks of Go's types
-		return fmt.Errorf("%s has a JSON %s in the wrong place", cmp.Or(clip(wrong.Field), "it"), clip(wrong.Value))
+		return fmt.Errorf("%s has a JSON %s in the wrong place", cmp.Or(Clip(wrong.Field), "it"), Clip(wrong.Value))
 	}
 	return err
 }
@@ -294,7 +294,7 @@ func PlatformName(p v1.Platform) string {
 	if p.Variant != "" {
 		name += "/" + p.Variant
 	}
-	return clip(name)
+	return Clip(name)
 }
 
 // CheckPlatform reports, as a [NoPlatformError], a config that is of another

@@ -36,7 +36,7 @@ var errSchema1 = errors.New("this image is stored in Docker's old schema 1 forma
 func ParseDigest(s string) (digest.Digest, error) {
 	d := digest.Digest(s)
 	if err := d.Validate(); err != nil || d.Algorithm() != digest.SHA256 {
-		return "", fmt.Errorf("bad digest %q: it must be sha256: and 64 lower-case hex digits", clip(s))
+		return "", fmt.Errorf("bad digest %q: it must be sha256: and 64 lower-case hex digits", Clip(s))
 	}
 	return d, nil
 }
@@ -52,8 +52,8 @@ func CheckDescriptor(d v1.Descriptor) error {
 	return nil
 }
 
-// clip keeps a stranger's text short enough for a message.
-func clip(s string) string {
+// Clip keeps a stranger's text short enough for a message.
+func Clip(s string) string {
 	const limit = 120
 	if len(s) > limit {
 		return s[:limit] + "…"

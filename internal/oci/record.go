@@ -98,7 +98,7 @@ func (r *Record) Encode() ([]byte, error) {
 			return nil
 		}
 		if !json.Valid(raw) || !utf8.Valid(raw) {
-			return fmt.Errorf("write image record: %q is not valid JSON", clip(key))
+			return fmt.Errorf("write image record: %q is not valid JSON", Clip(key))
 		}
 		if b.Len() > 1 {
 			b.WriteString(", ")

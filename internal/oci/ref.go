@@ -49,7 +49,7 @@ func parseRef(s string) (Ref, error) {
 	repository, tag, tagged := strings.Cut(name, ":")
 	ref := Ref{Registry: registry, Repository: repository, Tag: tag}
 	bad := func(format string, args ...any) (Ref, error) {
-		return Ref{}, fmt.Errorf("image reference %q"+format, append([]any{clip(s)}, args...)...)
+		return Ref{}, fmt.Errorf("image reference %q"+format, append([]any{Clip(s)}, args...)...)
 	}
 	switch {
 	case len(s) == hex.EncodedLen(sha256.Size) && strings.Trim(s, "0123456789abcdef") == "":
@@ -94,7 +94,7 @@ func splitRegistry(s string) (registry, rest string) {
 // call "invalid".
 func obviousMistake(s string) error {
 	bad := func(format string, args ...any) error {
-		return fmt.Errorf("image reference %q "+format, append([]any{clip(s)}, args...)...)
+		return fmt.Errorf("image reference %q "+format, append([]any{Clip(s)}, args...)...)
 	}
 	first, _, hasSlash := strings.Cut(s, "/")
 	switch {
@@ -128,7 +128,7 @@ func checkPort(s, registry string) error {
 		return nil
 	}
 	if n, err := strconv.Atoi(registry[i+1:]); err != nil || n < 1 || n > 65535 {
-		return fmt.Errorf("image reference %q has a bad port: %s", clip(s), registry[i+1:])
+		return fmt.Errorf("image reference %q has a bad port: %s", Clip(s), registry[i+1:])
 	}
 	return nil
 }
