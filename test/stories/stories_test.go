@@ -7,7 +7,7 @@
 //	PACKAGES  host:port of a web server with fixtures.Packages
 //
 // and, beside testscript's commands, those in the map in [params]. As root the stories run twice, the second time as an
-// ordinary user; the condition [root] tells the two apart.
+// ordinary user; the condition [root] tells the two apart. test/README.md tells how to write one.
 package stories
 
 import (
@@ -60,7 +60,11 @@ func runAll(m *testing.M) (code int, err error) {
 	if err != nil {
 		return 1, err
 	}
-	defer os.RemoveAll(work)
+	if flag.Lookup("testwork").Value.String() == "true" {
+		fmt.Println("Kept:", work)
+	} else {
+		defer os.RemoveAll(work)
+	}
 	tmp := filepath.Join(work, "tmp")
 	if err := errors.Join(os.Chmod(work, 0o755), os.Mkdir(tmp, 0o700), os.Setenv("TMPDIR", tmp)); err != nil {
 		return 1, err
