@@ -43,7 +43,7 @@ func (f *File) Open() (io.ReadCloser, error) {
 // Batch is what one source of a COPY brings.
 type Batch struct {
 	Name  string // the last component, which a file keeps in a directory
-	IsDir bool   // its content is copied; the entry "" is the directory itself
+	IsDir bool   // its content is copied; the entry "" is a new directory for it
 	Into  bool   // the destination is a directory for certain: --parents
 	files []File
 }

@@ -52,7 +52,8 @@ func (src *Source) Collect(ctx context.Context, name string, exclude *dockerfile
 	if v.Ignored && src.Ignore.Prune(real) {
 		return nil, src.Missing(name)
 	}
-	b.files = append(b.files, c.file("", real, info))
+	// What is copied is in the directory: the destination does not become like it.
+	b.files = append(b.files, File{Mode: fs.ModeDir | 0o755})
 	if err := c.dir(ctx, real, "", v, dockerfile.Verdict{}, dockerfile.Verdict{}); err != nil {
 		return nil, err
 	}

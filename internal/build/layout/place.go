@@ -47,9 +47,11 @@ func (d *Destination) Place(l Layout, b *Batch, created Owner) error {
 			return err
 		}
 	}
+	// A directory that is there keeps its mode and its owner. With --link that is not known, but guessed from the slash.
+	kept := b.IsDir && (isDir || base == "/" || d.Root == nil && d.Slash && created == (Owner{}) && len(b.files) > 1)
 	for _, f := range b.files {
-		if f.path == "" && b.IsDir && (into || base == "/") {
-			continue // the destination keeps, or gets, a directory's usual mode
+		if f.path == "" && kept {
+			continue
 		}
 		f.path = path.Join(base, f.path)
 		if err := d.put(l, f); err != nil {
