@@ -32,11 +32,12 @@ func (s *sizer) add(dir *Dir, name string, depth int) {
 	}
 	if !info.Mode.IsDir() {
 		id := [2]uint64{info.Dev, info.Ino}
-		if !s.seen[id] {
+		switch {
+		case s.seen[id]:
+		case info.Mode.IsRegular():
+			s.sum += min(info.Size, info.Stored) // without holes
+		default:
 			s.sum += info.Size
-			if info.Mode.IsRegular() {
-				s.sum -= max(info.Size-info.Stored, 0)
-			}
 		}
 		if info.Nlink > 1 {
 			s.seen[id] = true
