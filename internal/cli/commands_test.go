@@ -183,7 +183,7 @@ func TestRemoveImage(t *testing.T) {
 	cacheImage(t, "debian:12", platform.Binary(), "layer")
 	cacheImage(t, "debian:12", other, "other layer")
 	cacheImage(t, "alpine", other, "third layer")
-	pd(t, "remove", "-i", "docker.io/library/debian:12").want(t, 0, "", fmt.Sprintf("Removed image 'debian:12' (%s) from the cache: ", platform.Binary()))
+	pd(t, "remove", "-i", "-a", string(platform.Binary()), "docker.io/library/debian:12").want(t, 0, "", fmt.Sprintf("Removed image 'debian:12' (%s) from the cache: ", platform.Binary()))
 	pd(t, "remove", "-i", "-a", string(platform.RISCV64), "alpine").want(t, 3, "", "'alpine:latest' is not in the cache for riscv64")
 	pd(t, "remove", "-i", "alpine", "-v").want(t, 0, "", " -> removed sha256_"+digest.FromString("third layer").Encoded()+"\n")
 	pd(t, "list", "-i").want(t, 0, string(other), "")
@@ -197,6 +197,12 @@ func TestRemoveImage(t *testing.T) {
 		t.Fatal(err)
 	}
 	pd(t, "remove", "-qi", "debian:12").want(t, 0, "", "")
+	pd(t, "list", "-i").want(t, 0, "No image is cached", "")
+
+	// All of an image goes, unless one architecture is named.
+	cacheImage(t, "debian:12", platform.AArch64, "layer")
+	cacheImage(t, "debian:12", platform.X86_64, "other layer")
+	pd(t, "remove", "-i", "debian:12").want(t, 0, "", "Removed image 'debian:12' (aarch64, x86_64) from the cache: ")
 	pd(t, "list", "-i").want(t, 0, "No image is cached", "")
 }
 

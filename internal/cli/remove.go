@@ -5,6 +5,7 @@ import (
 	"errors"
 	"fmt"
 	"slices"
+	"strings"
 
 	"github.com/spf13/cobra"
 
@@ -34,7 +35,7 @@ func newRemoveCommand(a *App) *cobra.Command {
 		Example: "pd remove ubuntu\n\n# Free the space of a cached image\npd remove --image debian:bookworm",
 	}
 	cmd.Flags().BoolVarP(&o.image, "image", "i", false, "delete cached images; the names are image references")
-	a.archFlag(cmd, &o.arch, "delete the image of `ARCH` only")
+	a.archFlag(cmd, &o.arch, "delete the image of `ARCH` only (default: of every architecture)")
 	a.verboseFlags(cmd, "each deleted file")
 	cmd.ValidArgsFunction = func(cmd *cobra.Command, args []string, typed string) ([]cobra.Completion, cobra.ShellCompDirective) {
 		if o.image {
@@ -123,40 +124,55 @@ func removeImage(a *App, o removeOptions, cache *image.Cache, records []*oci.Rec
 	if err != nil {
 		return err
 	}
-	arch, err := chooseCached(a.host.Arch, o.arch, ref, records)
+	archs, err := cachedArchs(o.arch, ref, records)
 	if err != nil {
 		return err
 	}
-	freed, err := cache.RemoveImage(ref, arch, func(name string) { a.UI.Detailf("removed %s", name) })
-	if err != nil {
-		return err
+	var freed int64
+	var names []string
+	for _, arch := range archs {
+		n, err := cache.RemoveImage(ref, arch, func(name string) { a.UI.Detailf("removed %s", name) })
+		if err != nil {
+			return err
+		}
+		freed += n
+		names = append(names, string(arch))
 	}
-	a.UI.Infof("Removed image '%s' (%s) from the cache: %s freed.", ref, arch, ui.Size(freed))
+	a.UI.Infof("Removed image '%s' (%s) from the cache: %s freed.", ref, strings.Join(names, ", "), ui.Size(freed))
 	return nil
+}
+
+// cachedArchs are the architectures that the cache has an image for, or the one asked for.
+func cachedArchs(asked platform.Arch, ref oci.Ref, records []*oci.Record) ([]platform.Arch, error) {
+	var archs []platform.Arch
+	for _, r := range records {
+		if other, err := oci.ParseRef(r.ImageRef); err == nil && other.Canonical() == ref.Canonical() && !slices.Contains(archs, r.Arch) {
+			archs = append(archs, r.Arch)
+		}
+	}
+	switch {
+	case len(archs) == 0:
+		return nil, &missingError{what: fmt.Sprintf("image '%s' is not in the cache", ref), hint: "list --image"}
+	case asked == "":
+		slices.Sort(archs)
+		return archs, nil
+	case slices.Contains(archs, asked):
+		return []platform.Arch{asked}, nil
+	}
+	return nil, &missingError{what: fmt.Sprintf("image '%s' is not in the cache for %s", ref, asked), hint: "list --image"}
 }
 
 // chooseCached decides which architecture of a cached image is meant when none
 // was given: this machine's, or the only one there is.
 func chooseCached(own, asked platform.Arch, ref oci.Ref, records []*oci.Record) (platform.Arch, error) {
-	cached := map[platform.Arch]bool{}
-	var any platform.Arch
-	for _, r := range records {
-		if other, err := oci.ParseRef(r.ImageRef); err == nil && other.Canonical() == ref.Canonical() {
-			cached[r.Arch] = true
-			any = r.Arch
-		}
-	}
+	archs, err := cachedArchs(asked, ref, records)
 	switch {
-	case len(cached) == 0:
-		return "", &missingError{what: fmt.Sprintf("image '%s' is not in the cache", ref), hint: "list --image"}
-	case asked != "" && !cached[asked]:
-		return "", &missingError{what: fmt.Sprintf("image '%s' is not in the cache for %s", ref, asked), hint: "list --image"}
-	case asked != "":
-		return asked, nil
-	case cached[own]:
+	case err != nil:
+		return "", err
+	case len(archs) == 1:
+		return archs[0], nil
+	case slices.Contains(archs, own):
 		return own, nil
-	case len(cached) == 1:
-		return any, nil
 	}
 	return "", fmt.Errorf("image '%s' is cached for several architectures: choose one with --architecture", ref)
 }
