@@ -19,10 +19,15 @@ const (
 	hostTable = "a table of the host's" // of interpreters
 )
 
-// foreign is a program for AArch64 that exits with status 42.
-func foreign(t *testing.T) []byte {
+// exit42 and sleep are programs for AArch64.
+var (
+	exit42 = []uint32{0xd2800540, 0xd2800ba8, 0xd4000001}                                     // mov x0, 42; mov x8, 93; svc 0
+	sleep  = []uint32{0xd2800000, 0xd2800001, 0xd2800002, 0xd2800003, 0xd2800928, 0xd4000001} // ppoll(0, 0, 0, 0)
+)
+
+// foreign is an executable.
+func foreign(t *testing.T, code []uint32) []byte {
 	t.Helper()
-	code := []uint32{0xd2800540, 0xd2800ba8, 0xd4000001} // mov x0, 42; mov x8, 93; svc 0
 	const base, start = 0x400000, 64 + 56
 	header := elf.Header64{
 		Type: uint16(elf.ET_EXEC), Machine: uint16(elf.EM_AARCH64), Version: 1, Entry: base + start,
@@ -30,7 +35,7 @@ func foreign(t *testing.T) []byte {
 	}
 	copy(header.Ident[:], []byte{0x7f, 'E', 'L', 'F', byte(elf.ELFCLASS64), byte(elf.ELFDATA2LSB), byte(elf.EV_CURRENT)})
 	segment := elf.Prog64{Type: uint32(elf.PT_LOAD), Flags: uint32(elf.PF_R | elf.PF_X), Vaddr: base, Paddr: base,
-		Filesz: start + 12, Memsz: start + 12, Align: 0x1000}
+		Filesz: uint64(start + 4*len(code)), Memsz: uint64(start + 4*len(code)), Align: 0x1000}
 	var b bytes.Buffer
 	for _, part := range []any{header, segment, code} {
 		must(t, binary.Write(&b, binary.LittleEndian, part))
@@ -41,7 +46,7 @@ func foreign(t *testing.T) []byte {
 // TestEmulator runs a foreign program, by an entry of ours and by one of the host.
 func TestEmulator(t *testing.T) {
 	root := newRootfs(t)
-	must(t, os.WriteFile(filepath.Join(root, "bin/foreign"), foreign(t), 0o755))
+	must(t, os.WriteFile(filepath.Join(root, "bin/foreign"), foreign(t, exit42), 0o755))
 	s := newSpec(root, "/bin/foreign")
 	s.Arch, s.Emulator = platform.AArch64, emulator
 	if out, status := runSpec(t, s); status != 42 {
@@ -59,6 +64,31 @@ func TestEmulator(t *testing.T) {
 	s = engine.Spec{Arch: platform.AArch64, Emulator: filepath.Join(root, "missing")}
 	if _, err := checkEmulator(s); err == nil {
 		t.Error("a missing emulator is taken")
+	}
+}
+
+// TestEmulatorIsReadOnly has a guest change the emulator's file, which it finds by a process.
+func TestEmulatorIsReadOnly(t *testing.T) {
+	program, err := os.ReadFile(emulator)
+	must(t, err)
+	own := filepath.Join(t.TempDir(), "qemu")
+	must(t, os.WriteFile(own, program, 0o755))
+	link := own + ".link"
+	must(t, os.Symlink(own, link))
+	root := newRootfs(t)
+	must(t, os.WriteFile(filepath.Join(root, "bin/foreign"), foreign(t, sleep), 0o755))
+	for _, emulator := range []string{own, link} {
+		s := script(root, `/bin/foreign &
+		while readlink /proc/$!/exe | grep -q busybox; do :; done
+		chmod 4777 /proc/$!/exe 2>/dev/null && echo changed
+		kill -9 $!`)
+		s.Arch, s.Emulator = platform.AArch64, emulator
+		if out, status := runSpec(t, s); status != 0 || out != "" {
+			t.Errorf("status %d: %s", status, out)
+		}
+		if info, err := os.Stat(own); err != nil || info.Mode() != 0o755 {
+			t.Errorf("the host's file has mode %v, %v", info.Mode(), err)
+		}
 	}
 }
 

@@ -73,11 +73,16 @@ func tryEmulator(s engine.Spec) error {
 }
 
 // emulator registers the emulator for the guest's programs. It is a file of the host,
-// opened now (flag F); the guest need not see it.
+// opened now (flag F); the guest need not see it, but finds it in /proc. Hence it is opened by
+// way of a read-only mount, or its owner could change its mode there.
 func (t *tree) emulator(s engine.Spec) {
 	t.step("mount binfmt_misc")
 	t.filesystem("binfmt_misc", binfmtDir, unix.MS_NOSUID|unix.MS_NODEV|unix.MS_NOEXEC, "")
 	t.step("register emulator %s", s.Emulator)
+	file := t.clone(s.Emulator, false)
+	t.setAttributes(file, unix.MOUNT_ATTR_RDONLY, 0)
+	t.do(unix.SYS_MOVE_MOUNT, file, "", atCWD, s.Emulator, unix.MOVE_MOUNT_F_EMPTY_PATH|unix.MOVE_MOUNT_T_SYMLINKS)
+	t.do(unix.SYS_CLOSE, file)
 	t.write(t.open(binfmtDir+"/register", unix.O_WRONLY), binfmtEntry(s))
 }
 
