@@ -125,7 +125,7 @@ func (b *Builder) Build(ctx context.Context, req Request) (results []Result, err
 	if err != nil {
 		return nil, err
 	}
-	defer unlock()
+	defer func() { _ = unlock() }()
 	s, err := b.open(req)
 	if err != nil {
 		return nil, err
