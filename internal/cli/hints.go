@@ -4,6 +4,7 @@ import (
 	"errors"
 	"fmt"
 	"io/fs"
+	"slices"
 	"strings"
 	"syscall"
 
@@ -16,6 +17,7 @@ import (
 	"proot-distro/internal/guest"
 	"proot-distro/internal/image"
 	"proot-distro/internal/install"
+	"proot-distro/internal/oci"
 	"proot-distro/internal/registry"
 	"proot-distro/internal/transfer"
 	"proot-distro/internal/ui"
@@ -87,6 +89,7 @@ func (f failures) result() error {
 func (a *App) hints(err error) []string {
 	var (
 		notFound *container.NotFoundError
+		badName  *container.NameError
 		exists   *container.ExistsError
 		busy     *container.BusyError
 		noImage  *install.NoImageError
@@ -107,6 +110,8 @@ func (a *App) hints(err error) []string {
 		return append(buildHints(line), a.hints(line.Err)...)
 	case errors.As(err, &notFound):
 		return a.nearContainer(notFound.Name)
+	case errors.As(err, &badName):
+		return a.imageHints(badName.Name)
 	case errors.As(err, &exists):
 		return []string{fmt.Sprintf("Choose another name%s, or delete it first: %s remove %s",
 			a.nameOption(), a.Program, ui.ShellQuote(exists.Name))}
@@ -178,6 +183,21 @@ func (a *App) nearContainer(name string) []string {
 	if len(names) == 0 {
 		return []string{fmt.Sprintf("None is installed yet; try: %s install %s", a.Program, ui.ShellQuote(name))}
 	}
-	return []string{fmt.Sprintf("'%s list' shows the containers; to make one: %s install %s",
-		a.Program, a.Program, ui.ShellQuote(name))}
+	hints := []string{fmt.Sprintf("'%s list' shows the containers; to make one: %[1]s install %s", a.Program, ui.ShellQuote(name))}
+	if a.command == "login" && strings.Contains(name, ".") { // as docker login has it
+		hints = append(hints, "If that is a registry: "+credentials)
+	}
+	return hints
+}
+
+// imageHints is for who names an image where a container is meant: "debian:12".
+func (a *App) imageHints(name string) []string {
+	ref, err := oci.ParseRef(name)
+	if takes := []string{"login", "run", "exec", "remove", "backup", "reset"}; err != nil || !slices.Contains(takes, a.command) {
+		return nil
+	}
+	if own := ref.DefaultName(); slices.Contains(a.containersBut(nil), own) {
+		return []string{fmt.Sprintf("Did you mean container '%s'?", own)}
+	}
+	return []string{fmt.Sprintf("An image becomes a container with: %s install %s", a.Program, ui.ShellQuote(name))}
 }

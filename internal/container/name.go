@@ -12,13 +12,13 @@ const maxName = 128
 const lettersAndDigits = "ABCDEFGHIJKLMNOPQRSTUVWXYZabcdefghijklmnopqrstuvwxyz0123456789"
 
 // NameError says in a sentence why no container can be called so.
-type NameError struct{ text string }
+type NameError struct{ Name, text string }
 
 func (e *NameError) Error() string { return e.text }
 
 // ValidateName checks that a container may be called name. Its error is a [*NameError].
 func ValidateName(name string) error {
-	bad := func(format string, args ...any) error { return &NameError{fmt.Sprintf(format, args...)} }
+	bad := func(format string, args ...any) error { return &NameError{name, fmt.Sprintf(format, args...)} }
 	switch {
 	case name == "":
 		return bad("the container name is empty")
