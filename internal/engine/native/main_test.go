@@ -15,6 +15,7 @@ import (
 
 	"proot-distro/internal/engine"
 	"proot-distro/internal/engine/enginetest"
+	"proot-distro/test/fixtures"
 )
 
 // What makes the test binary something else than tests.
@@ -49,6 +50,7 @@ func TestMain(m *testing.M) {
 	case os.Getenv(guestVar) != "":
 		serveGuest()
 	default:
+		fixtures.ObeySignals()
 		status = m.Run()
 		if os.Getuid() == 0 && os.Getenv(againVar) == "" && status == 0 {
 			status, err = runAgain()
