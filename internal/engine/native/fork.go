@@ -36,9 +36,12 @@ func runtimeAfterForkInChild()
 type family struct {
 	flags uintptr // of clone(2)
 	maps  *idMaps // of the new user namespace; nil without one
-	setup plan    // by the supervisor
-	guest plan    // by the guest's process; ends in execve(2), or in an exit
-	rest  plan    // by the supervisor, once it has forked
+	// mapping is run first, where maps are single: these the supervisor may set itself, which takes less
+	// time than the parent does.
+	mapping plan
+	setup   plan // by the supervisor
+	guest   plan // by the guest's process; ends in execve(2), or in an exit
+	rest    plan // by the supervisor, once it has forked
 	// reap has the supervisor kill what the guest leaves behind: without a pid
 	// namespace nothing else does.
 	reap bool
@@ -59,7 +62,7 @@ type childMemory struct {
 	children      [32]byte // path of a list
 }
 
-// failureReport travels through a pipe. Plan is 0 for setup, 1 for guest. The [launcher] sends
+// failureReport travels through a pipe. Plan is 0 for setup, 1 for guest, 2 for mapping. The [launcher] sends
 // four bytes instead, the negative error.
 type failureReport struct {
 	plan, step, errno int32
@@ -125,6 +128,9 @@ func (f *family) start() (pid int, err error) {
 	if f.guest.report != nil {
 		f.guest.report.args[0] = uintptr(failed[1])
 	}
+	if f.maps != nil && f.maps.single {
+		f.mapping = f.maps.plan()
+	}
 	f.memory.goAhead, f.memory.failed = int32(goAhead[0]), int32(failed[1])
 	syscall.ForkLock.Lock()
 	pid, errno := f.fork()
@@ -137,7 +143,7 @@ func (f *family) start() (pid int, err error) {
 	failed[1] = -1
 	unix.Close(goAhead[0])
 	goAhead[0] = -1
-	if f.maps != nil {
+	if f.maps != nil && !f.maps.single {
 		err = f.maps.write(pid)
 	}
 	if err == nil {
@@ -173,6 +179,8 @@ func (f *family) readReport(fd, supervisor int) error {
 		return nil // closed by execve(2), or by the exit of a probe
 	case r.plan == 1:
 		p = f.guest
+	case r.plan == 2:
+		p = f.mapping
 	}
 	if r.step < 0 || int(r.step) >= len(p.calls) {
 		return errors.New("start guest: a strange report came from it")
@@ -267,6 +275,7 @@ func (f *family) supervisor() {
 	}
 	syscall.RawSyscall6(unix.SYS_RT_SIGPROCMASK, unix.SIG_SETMASK,
 		uintptr(unsafe.Pointer(&m.mask)), uintptr(unsafe.Pointer(&m.oldMask)), 8, 0, 0)
+	m.run(f.mapping.calls, 2)
 	m.run(f.setup.calls, 0)
 	guest, _, e := syscall.RawSyscall6(unix.SYS_CLONE, uintptr(unix.SIGCHLD), 0, 0, 0, 0, 0)
 	if e != 0 {

@@ -72,21 +72,35 @@ func (m *idMaps) write(pid int) error {
 	if m.granted {
 		return m.writeGranted(pid)
 	}
-	files := []struct{ name, text string }{{"uid_map", m.uids}, {"gid_map", m.gids}}
-	if m.single {
-		// Without privileges, groups can be mapped only where none can be dropped.
-		files = append(files[:1:1], struct{ name, text string }{"setgroups", "deny"}, files[1])
-	}
-	for _, f := range files {
+	for _, f := range []struct{ name, text string }{{"uid_map", m.uids}, {"gid_map", m.gids}} {
 		if err := os.WriteFile(procPath(pid, f.name), []byte(f.text), 0); err != nil {
 			var errno unix.Errno
 			if !errors.As(err, &errno) {
-				return fmt.Errorf("map user IDs: %w", err)
+				return fmt.Errorf("%s: %w", stepMaps, err)
 			}
-			return &StepError{Step: "map user IDs (" + f.name + ")", Errno: errno}
+			return &StepError{Step: stepMaps, Errno: errno}
 		}
 	}
 	return nil
+}
+
+// plan sets the maps of the process that runs it, in a new user namespace: for single ones.
+func (m *idMaps) plan() plan {
+	var p plan
+	p.step(stepMaps)
+	m.planIn(&p, ownProc(&p))
+	return p
+}
+
+// stepMaps is the mapping of user IDs.
+const stepMaps = "map user IDs"
+
+// planIn sets single maps of the process whose directory in /proc is open. Without privileges, groups can be
+// mapped only where none can be dropped.
+func (m *idMaps) planIn(p *plan, proc *call) {
+	for _, f := range []struct{ name, text string }{{"uid_map", m.uids}, {"setgroups", "deny"}, {"gid_map", m.gids}} {
+		p.write(p.do(unix.SYS_OPENAT, proc, f.name, unix.O_WRONLY|unix.O_CLOEXEC, 0), f.text)
+	}
 }
 
 // becomeOther makes a process the user uid of group gid where root is alone: in a user namespace
@@ -97,11 +111,7 @@ func (m *idMaps) write(pid int) error {
 func becomeOther(p *plan, self *call, uid, gid int) {
 	p.step("become user %d, group %d", uid, gid)
 	p.do(unix.SYS_UNSHARE, unix.CLONE_NEWUSER)
-	for _, f := range []struct{ name, text string }{
-		{"uid_map", strconv.Itoa(uid) + " 0 1\n"}, {"setgroups", "deny"}, {"gid_map", strconv.Itoa(gid) + " 0 1\n"},
-	} {
-		p.write(p.do(unix.SYS_OPENAT, self, f.name, unix.O_WRONLY|unix.O_CLOEXEC, 0), f.text)
-	}
+	(&idMaps{uids: strconv.Itoa(uid) + " 0 1\n", gids: strconv.Itoa(gid) + " 0 1\n"}).planIn(p, self)
 }
 
 // ownProc opens the directory of a process in /proc for itself.
