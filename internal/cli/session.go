@@ -159,7 +159,10 @@ func (a *App) become(c *container.Container, process engine.Process, entry conta
 	if err != nil {
 		return err
 	}
-	defer registered.Close()
+	defer func() {
+		_ = store.Unregister(entry) // at worst, the next who lists sessions does
+		registered.Close()
+	}()
 	a.ReleaseSignals()
 	status, err := process.Exec([]*os.File{c.LockFile(), registered})
 	if err != nil {

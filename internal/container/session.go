@@ -7,6 +7,7 @@ import (
 	"io"
 	"io/fs"
 	"os"
+	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -96,6 +97,20 @@ func (t *state) register(sess Session) (*os.File, error) {
 		return nil, err
 	}
 	return f, nil
+}
+
+// Unregister deletes the file of a session of this process that has ended, which otherwise would stay until somebody
+// lists sessions.
+func (s *Store) Unregister(sess Session) error {
+	t, err := s.open()
+	if err != nil {
+		return fmt.Errorf("unregister session: %w", err)
+	}
+	defer t.Close()
+	if err := t.Remove(path.Join(t.sessions(), strconv.Itoa(sess.PID)+sessionSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+		return fmt.Errorf("unregister session: %w", err)
+	}
+	return nil
 }
 
 // Sessions lists the sessions that are alive, by process ID, and deletes the

@@ -72,6 +72,22 @@ func TestSessionsAreSorted(t *testing.T) {
 	}
 }
 
+func TestSweepDeletesDeadSessions(t *testing.T) {
+	s, dirs := newStore(t)
+	f, err := s.Register(Session{PID: 8, Container: "debian"})
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	plant(t, dirs.Sessions(), map[string]string{"7.json": "{}", "9.json": `{"pid":9}`})
+	if err := s.Sweep(); err != nil {
+		t.Error(err)
+	}
+	if left := tree(t, dirs.Sessions()); len(left) != 1 {
+		t.Errorf("left: %v, want 8.json alone", left)
+	}
+}
+
 // A process ID comes again: the dead session's file gives way.
 func TestRegisterOverDeadSession(t *testing.T) {
 	s, dirs := newStore(t)
@@ -157,4 +173,22 @@ func FuzzParseSession(f *testing.F) {
 			t.Errorf("accepted: %+v", sess)
 		}
 	})
+}
+
+func TestUnregister(t *testing.T) {
+	s, dirs := newStore(t)
+	sess := Session{PID: 9, Container: "debian"}
+	f, err := s.Register(sess)
+	if err != nil {
+		t.Fatal(err)
+	}
+	defer f.Close()
+	for range 2 { // somebody may have listed sessions before
+		if err := s.Unregister(sess); err != nil {
+			t.Error(err)
+		}
+	}
+	if left := tree(t, dirs.Sessions()); len(left) > 0 {
+		t.Errorf("left behind: %v", left)
+	}
 }

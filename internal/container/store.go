@@ -188,8 +188,8 @@ func (t *state) create(name, command string) (*Container, error) {
 
 // Sweep finishes what killed processes left half-done: half-made and half-deleted
 // containers go, and one that was about to be replaced comes back. What
-// a living process is working on is left alone. Commands that change something
-// call it first.
+// a living process is working on is left alone. Records of dead sessions go, too: proot leaves
+// nobody behind who could delete its own. Commands that change something call it first.
 func (s *Store) Sweep() error {
 	t, err := s.open()
 	if errors.Is(err, fs.ErrNotExist) {
@@ -204,6 +204,7 @@ func (s *Store) Sweep() error {
 		return fmt.Errorf("clean up the staging directory: %w", err)
 	}
 	var failed []error
+	_, _ = s.Sessions() // no reason for the command to fail
 	for _, entry := range entries {
 		name, _, _ := strings.Cut(entry, suffixMark)
 		if ValidateName(name) != nil {
