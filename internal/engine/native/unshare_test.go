@@ -7,6 +7,7 @@ import (
 	"os"
 	"os/exec"
 	"path/filepath"
+	"runtime"
 	"strconv"
 	"strings"
 	"testing"
@@ -14,6 +15,10 @@ import (
 
 	"golang.org/x/sys/unix"
 )
+
+// The main goroutine stays on the main thread: of a program's threads it alone gets the signal of its parent's
+// death, and another one that executes a program takes its place.
+func init() { runtime.LockOSThread() }
 
 // serveUnshare runs this test binary again in namespaces, where it becomes a shell that
 // runs a script.
