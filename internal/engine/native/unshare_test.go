@@ -16,15 +16,18 @@ import (
 	"golang.org/x/sys/unix"
 )
 
-// The main goroutine stays on the main thread: of a program's threads it alone gets the signal of its parent's
-// death, and another one that executes a program takes its place.
-func init() { runtime.LockOSThread() }
-
 // serveUnshare runs this test binary again in namespaces, where it becomes a shell that
 // runs a script.
 func serveUnshare(script string) (int, error) {
 	if _, inside := Unshared(); !inside {
 		return Unshare(SingleID, nil)
+	}
+	runtime.LockOSThread()
+	if unix.Gettid() != os.Getpid() {
+		// The main thread alone gets the signal of the parent's death, and this one is about to take its place.
+		if err := unix.Prctl(unix.PR_SET_PDEATHSIG, uintptr(unix.SIGKILL), 0, 0, 0); err != nil {
+			return 0, err
+		}
 	}
 	return 0, unix.Exec("/bin/sh", []string{"sh", "-c", script}, os.Environ())
 }
