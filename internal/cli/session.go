@@ -160,8 +160,8 @@ func (a *App) become(c *container.Container, process engine.Process, entry conta
 		return err
 	}
 	defer func() {
-		_ = store.Unregister(entry) // at worst, the next who lists sessions does
 		registered.Close()
+		_ = store.Unregister(entry.PID) // at worst, the next who lists sessions does
 	}()
 	a.ReleaseSignals()
 	status, err := process.Exec([]*os.File{c.LockFile(), registered})

@@ -7,7 +7,6 @@ import (
 	"io"
 	"io/fs"
 	"os"
-	"path"
 	"slices"
 	"strconv"
 	"strings"
@@ -99,17 +98,20 @@ func (t *state) register(sess Session) (*os.File, error) {
 	return f, nil
 }
 
-// Unregister deletes the file of a session of this process that has ended, which otherwise would stay until somebody
-// lists sessions.
-func (s *Store) Unregister(sess Session) error {
+// Unregister deletes the file of the session of process pid, once the caller has closed it, unless one of its guests
+// still has it. Otherwise it would stay until somebody lists sessions.
+func (s *Store) Unregister(pid int) error {
 	t, err := s.open()
 	if err != nil {
 		return fmt.Errorf("unregister session: %w", err)
 	}
 	defer t.Close()
-	if err := t.Remove(path.Join(t.sessions(), strconv.Itoa(sess.PID)+sessionSuffix)); err != nil && !errors.Is(err, fs.ErrNotExist) {
+	dir, err := t.OpenDir(t.sessions())
+	if err != nil {
 		return fmt.Errorf("unregister session: %w", err)
 	}
+	defer dir.Close()
+	_, _ = readSession(dir, strconv.Itoa(pid)+sessionSuffix) // deletes a dead one
 	return nil
 }
 

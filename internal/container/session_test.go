@@ -175,16 +175,24 @@ func FuzzParseSession(f *testing.F) {
 	})
 }
 
+// A session that ends takes its file along, but not while one of its guests goes on.
 func TestUnregister(t *testing.T) {
 	s, dirs := newStore(t)
-	sess := Session{PID: 9, Container: "debian"}
-	f, err := s.Register(sess)
+	f, err := s.Register(Session{PID: 9, Container: "debian"})
 	if err != nil {
 		t.Fatal(err)
 	}
-	defer f.Close()
+	if err := s.Unregister(9); err != nil {
+		t.Error(err)
+	}
+	if got := sessions(t, s); len(got) != 1 {
+		t.Errorf("while a guest lives: %v", got)
+	}
+	if err := f.Close(); err != nil {
+		t.Fatal(err)
+	}
 	for range 2 { // somebody may have listed sessions before
-		if err := s.Unregister(sess); err != nil {
+		if err := s.Unregister(9); err != nil {
 			t.Error(err)
 		}
 	}
