@@ -26,18 +26,22 @@ type idMaps struct {
 // stay what they are.
 func newIDMaps() (*idMaps, error) {
 	uid, gid := os.Geteuid(), os.Getegid()
+	single := &idMaps{uids: fmt.Sprintf("0 %d 1\n", uid), gids: fmt.Sprintf("0 %d 1\n", gid), single: true}
 	if uid != 0 {
-		return &idMaps{uids: fmt.Sprintf("0 %d 1\n", uid), gids: fmt.Sprintf("0 %d 1\n", gid), single: true}, nil
+		return single, nil
 	}
 	uids, nuids, err := identity("/proc/self/uid_map")
 	if err != nil {
 		return nil, err
 	}
+	if nuids == 1 { // root of a namespace where he is alone
+		return single, nil
+	}
 	gids, _, err := identity("/proc/self/gid_map")
 	if err != nil {
 		return nil, err
 	}
-	return &idMaps{uids: uids, gids: gids, single: nuids == 1}, nil
+	return &idMaps{uids: uids, gids: gids}, nil
 }
 
 // mapsOf tells how the user namespace of a running process is mapped.
